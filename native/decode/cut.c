@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cut.h"
+
+#include <errno.h>
+
+void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, size_t bytes,
+		  int64_t received_ns)
+{
+	struct za_span *tail = &conn->tail.span;
+
+	*cut = (struct za_cut){
+		.conn = conn,
+		.offset = offset,
+		.bytes = bytes,
+		.at_end = !bytes,
+		.received_ns = received_ns,
+	};
+	if (!cut->at_end && tail->bytes && tail->offset + tail->bytes == offset) {
+		/* The message goes on where it stopped: no seam. Its lease is ours until the end. */
+		cut->joined = *tail;
+		cut->offset = tail->offset;
+		cut->bytes += tail->bytes;
+		cut->scanned = tail->bytes;
+		tail->bytes = 0;
+	}
+}
+
+static struct za_row_origin origin_of(const struct za_cut *cut, uint64_t behind)
+{
+	/* conn->position is behind the fragment: count back from there. */
+	return (struct za_row_origin){
+		.connection = cut->conn->id,
+		.position = cut->conn->position - behind,
+		.received_ns = cut->received_ns,
+	};
+}
+
+static void count_rows(struct za_cut *cut, struct za_cutter *cutter, uint32_t n)
+{
+	za_count(&cut->conn->rows, n);
+	za_count(&cutter->area->stats.rows, n);
+}
+
+/* How many of the bounds, from the first, are what the payload type promises. */
+static uint32_t valid_rows(const struct za_cutter *cutter, const uint8_t *data,
+			   const struct za_bound *bounds, uint32_t n)
+{
+	uint32_t valid = 0;
+
+	if (!cutter->utf8)
+		return n;
+	while (valid < n && za_utf8_valid(data + bounds[valid].start, bounds[valid].length))
+		valid++;
+	return valid;
+}
+
+/* A message that began in an earlier fragment, elsewhere in the area. */
+static int cut_seam(struct za_cut *cut, struct za_cutter *cutter)
+{
+	const struct za_framing *framing = &cutter->framing;
+	const uint8_t *next = cutter->area->base + cut->offset;
+	struct za_tail *tail = &cut->conn->tail;
+	struct za_row_origin origin;
+	struct za_bound bound;
+	size_t taken, consumed;
+	bool whole;
+	int n, code = za_tail_stitch(tail, cutter->area);
+
+	if (code)
+		return code;
+	code = framing->ops->extend(framing, tail->heap, tail->heap_bytes, next, cut->bytes, &taken,
+				    &whole);
+	if (!code && whole && za_batch_full(cutter->batch))
+		return -ENOSPC;
+	if (!code)
+		code = za_tail_append(tail, cutter->area, next, taken);
+	if (code)
+		return code;
+	cut->offset += taken;
+	cut->bytes -= taken;
+	if (!whole)
+		return 0;
+	n = framing->ops->scan(framing, tail->heap, tail->heap_bytes, 0, &bound, 1, &consumed);
+	if (n < 0)
+		return n;
+	if (n != 1 || consumed != tail->heap_bytes)
+		return -EBADMSG;
+	if (!valid_rows(cutter, tail->heap, &bound, 1))
+		return -EILSEQ;
+	origin = origin_of(cut, cut->bytes + tail->heap_bytes);
+	code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
+	if (code)
+		return code;
+	count_rows(cut, cutter, 1);
+	za_count(&cutter->area->stats.seams, 1);
+	za_tail_clear(tail, cutter->area);
+	return 0;
+}
+
+/* The messages that lie whole in the area. */
+static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
+{
+	const struct za_framing *framing = &cutter->framing;
+
+	while (cut->bytes) {
+		const uint8_t *data = cutter->area->base + cut->offset;
+		uint32_t room = za_batch_room(cutter->batch);
+		struct za_row_origin origin = origin_of(cut, cut->bytes);
+		size_t consumed;
+		uint32_t valid;
+		int n, code;
+
+		if (za_batch_full(cutter->batch))
+			return -ENOSPC;
+		n = framing->ops->scan(framing, data, cut->bytes, cut->scanned, cutter->bounds,
+				       room < ZA_CUT_BOUNDS ? room : ZA_CUT_BOUNDS, &consumed);
+		if (n <= 0)
+			return n;
+		valid = valid_rows(cutter, data, cutter->bounds, (uint32_t)n);
+		if (valid < (uint32_t)n)
+			consumed = cutter->bounds[valid].start;
+		if (valid) {
+			code = za_batch_add(cutter->batch, cut->offset, consumed, cutter->bounds,
+					    valid, &origin);
+			if (code)
+				return code;
+			count_rows(cut, cutter, valid);
+			cut->offset += consumed;
+			cut->bytes -= consumed;
+			cut->scanned = 0;
+		}
+		if (valid < (uint32_t)n)
+			return -EILSEQ;
+	}
+	return 0;
+}
+
+/* The stream has ended: does what is left count as a message? */
+static int cut_end(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
+{
+	const struct za_framing *framing = &cutter->framing;
+	struct za_tail *tail = &cut->conn->tail;
+	size_t bytes = za_tail_bytes(tail);
+	struct za_row_origin origin = origin_of(cut, bytes);
+	struct za_bound bound;
+	const uint8_t *data;
+	int code;
+
+	if (!bytes)
+		return 0;
+	data = tail->span.bytes ? cutter->area->base + tail->span.offset : tail->heap;
+	if (!framing->ops->finish(framing, data, bytes, &bound)) {
+		*lost = (uint32_t)bytes;
+		za_tail_clear(tail, cutter->area);
+		return 0;
+	}
+	if (za_batch_full(cutter->batch))
+		return -ENOSPC;
+	if (!valid_rows(cutter, data, &bound, 1))
+		return -EILSEQ;
+	if (tail->span.bytes)
+		code = za_batch_add(cutter->batch, tail->span.offset, bytes, &bound, 1, &origin);
+	else
+		code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
+	if (code)
+		return code;
+	count_rows(cut, cutter, 1);
+	za_tail_clear(tail, cutter->area);
+	return 0;
+}
+
+static int cut_step(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
+{
+	int code;
+
+	if (cut->at_end)
+		return cut_end(cut, cutter, lost);
+	if (za_tail_bytes(&cut->conn->tail)) {
+		code = cut_seam(cut, cutter);
+		if (code)
+			return code;
+	}
+	code = cut_rows(cut, cutter);
+	if (code)
+		return code;
+	if (cut->bytes)
+		za_tail_keep(&cut->conn->tail, cutter->area, cut->offset, cut->bytes);
+	return 0;
+}
+
+int za_cut_run(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
+{
+	int code;
+
+	*lost = 0;
+	code = cut_step(cut, cutter, lost);
+	if (code == -ENOSPC)
+		return code;
+	if (code) {
+		*lost = (uint32_t)(za_tail_bytes(&cut->conn->tail) + cut->bytes);
+		za_tail_clear(&cut->conn->tail, cutter->area);
+	}
+	/* The rows and the new tail have leases of their own by now. */
+	if (cut->joined.bytes)
+		za_lease_drop(cutter->area, &cut->joined, 1);
+	cut->conn = NULL;
+	return code;
+}

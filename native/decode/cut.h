@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cut.h - from fragments to rows.
+ *
+ * A *cut* is one fragment on its way into batches. It can stop at any message, when the batch is
+ * full and its successor has nowhere to go, and go on later: that is how backpressure reaches into
+ * the middle of a fragment.
+ */
+#ifndef ZA_DECODE_CUT_H
+#define ZA_DECODE_CUT_H
+
+#include "../export/batch.h"
+#include "../rx/conn.h"
+
+#define ZA_CUT_BOUNDS 512
+
+/* What cutting needs from the receiver. */
+struct za_cutter {
+	struct za_area *area; /* borrowed */
+	struct za_framing framing;
+	bool utf8;              /* every message must be text */
+	struct za_batch *batch; /* the one being filled, NULL if none */
+	struct za_bound bounds[ZA_CUT_BOUNDS];
+};
+
+struct za_cut {
+	struct za_conn *conn; /* NULL: nothing is being cut */
+	uint64_t offset;      /* of what is left, in the area */
+	size_t bytes;
+	size_t scanned;        /* of these, without finding an end */
+	struct za_span joined; /* the lease of a tail that this fragment continues in place */
+	bool at_end;           /* the stream has ended: the tail is the last message */
+	int64_t received_ns;
+};
+
+/* Begins a fragment of `bytes` bytes, or, with none, the end of the stream. */
+void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, size_t bytes,
+		  int64_t received_ns);
+/* Goes on. 0: all is cut; what is unfinished is the connection's tail. -ENOSPC: the batch is full,
+ * call again with another. -EMSGSIZE, -EBADMSG, -EILSEQ: the bytes break the framing; *lost is how
+ * many were received and are not delivered. -ENOMEM. */
+int za_cut_run(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost);
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lease.h"
+
+#ifdef ZA_STRICT
+#include <stdio.h>
+#include <stdlib.h>
+#endif
+
+/* Returns on their way home, so that the refill lock is taken once for many. */
+struct homeward {
+	struct za_area *area;
+	uint32_t n;
+	uint32_t chunks[64]; /* one entry a return; those of one chunk stand side by side */
+};
+
+static uint32_t take_chunks(struct za_area *area, uint32_t first, uint32_t last)
+{
+	/* Relaxed: the chunk cannot be freed meanwhile, since the caller holds it too; whoever gets
+	 * the new hold gets it through a lock (the queue's). */
+	for (uint32_t chunk = first; chunk <= last; chunk++)
+		atomic_fetch_add_explicit(&area->words[chunk], ZA_WORD_HOLD, memory_order_relaxed);
+	return last - first + 1;
+}
+
+uint32_t za_lease_take(struct za_area *area, struct za_span span)
+{
+	return take_chunks(area, za_area_chunk_at(area, span.offset),
+			   za_area_chunk_at(area, span.offset + span.bytes - 1));
+}
+
+uint32_t za_lease_grow(struct za_area *area, struct za_span span, uint64_t before)
+{
+	uint32_t had = za_area_chunk_at(area, span.offset + before - 1);
+	uint32_t last = za_area_chunk_at(area, span.offset + span.bytes - 1);
+
+	return had == last ? 0 : take_chunks(area, had + 1, last);
+}
+
+/* A lease came back that was not out. Counted, since memory that is still right must not be taken
+ * from others; a strict build stops on the spot. */
+static void lease_fault(struct za_area *area, uint32_t chunk)
+{
+#ifdef ZA_STRICT
+	fprintf(stderr, "zcrx-arrow: chunk %u returned more often than lent\n", chunk);
+	abort();
+#else
+	(void)chunk;
+	za_count_shared(&area->stats.lease_faults, 1);
+#endif
+}
+
+/* Drops one hold. If it was the last, the chunk's returns are the caller's to make: how many. */
+static uint32_t drop_hold(struct za_area *area, uint32_t chunk)
+{
+	za_u64 *word = &area->words[chunk];
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t new;
+
+	/* A loop and not a subtraction: the last hold must take the returns in the same instant,
+	 * or a fragment that arrives in between would lose its own. acq_rel: all reads by all
+	 * holders happen before the chunk is offered again. */
+	do {
+		if (!(uint32_t)old) {
+			lease_fault(area, chunk);
+			return 0;
+		}
+		new = (uint32_t)old == ZA_WORD_HOLD ? 0 : old - ZA_WORD_HOLD;
+	} while (!atomic_compare_exchange_weak_explicit(word, &old, new, memory_order_acq_rel,
+							memory_order_relaxed));
+	return new ? 0 : (uint32_t)(old / ZA_WORD_RETURN);
+}
+
+static void send_home(struct homeward *home)
+{
+	if (home->n)
+		za_refill_give(&home->area->refill, home->area, home->chunks, home->n);
+	home->n = 0;
+}
+
+static void drop_chunk(struct homeward *home, uint32_t chunk)
+{
+	for (uint32_t returns = drop_hold(home->area, chunk); returns; returns--) {
+		if (home->n == sizeof(home->chunks) / sizeof(home->chunks[0]))
+			send_home(home);
+		home->chunks[home->n++] = chunk;
+	}
+}
+
+void za_lease_drop(struct za_area *area, const struct za_span *spans, size_t n)
+{
+	struct homeward home = {.area = area};
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t last = za_area_chunk_at(area, spans[i].offset + spans[i].bytes - 1);
+
+		for (uint32_t chunk = za_area_chunk_at(area, spans[i].offset); chunk <= last;
+		     chunk++)
+			drop_chunk(&home, chunk);
+	}
+	send_home(&home);
+}
+
+void za_lease_drop_chunk(struct za_area *area, uint32_t chunk)
+{
+	struct homeward home = {.area = area};
+
+	drop_chunk(&home, chunk);
+	send_home(&home);
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* emit.c - batches leave: when, copied or not. */
+#include <errno.h>
+
+#include "receiver.h"
+
+/* At or above this many bytes in one coalescing time, batches fill by themselves soon enough that
+ * waking a puller for each completion would cost more than it brings. */
+#define BUSY_BYTES (128U << 10)
+
+bool za_emit_ready(struct za_receiver *r)
+{
+	int code;
+
+	if (r->cutter.batch)
+		return true;
+	code = za_batch_new(r->area, &r->cutter.batch);
+	if (code)
+		za_receiver_fail(r, code, "batch", "no memory for a batch's columns");
+	return !code;
+}
+
+/* Whether this batch must own its bytes. */
+static bool must_copy(const struct za_receiver *r)
+{
+	return r->config.copy_out == ZA_COPY_OUT_ALWAYS || r->copying;
+}
+
+static int make_owned(struct za_receiver *r, struct za_batch *batch)
+{
+	int code = must_copy(r) ? za_batch_copy_out(batch) : 0;
+
+	return code ? code : za_batch_seal(batch);
+}
+
+static void count_batch(struct za_receiver *r, const struct za_batch *batch)
+{
+	za_count(&r->stats->batches, 1);
+	if (za_batch_is_copied(batch)) {
+		za_count(&r->stats->copied_out_batches, 1);
+		za_count(&r->stats->copied_out_bytes, za_batch_bytes(batch));
+	} else {
+		za_count(&r->stats->zero_copy_batches, 1);
+	}
+}
+
+bool za_emit_flush(struct za_receiver *r)
+{
+	struct za_batch *batch = r->cutter.batch;
+	int code;
+
+	if (!batch || !za_batch_rows(batch))
+		return true;
+	if (za_queue_full(r->queue)) {
+		/* A full batch gets no more rows, so its bytes can leave the area while it waits. */
+		if (za_batch_full(batch) && must_copy(r) && !za_batch_is_copied(batch) &&
+		    (code = za_batch_copy_out(batch)))
+			za_receiver_fail(r, code, "batch", "no memory to copy a batch out");
+		return false;
+	}
+	code = make_owned(r, batch);
+	if (code) {
+		za_receiver_fail(r, code, "batch", "no memory to hand a batch over");
+		return false;
+	}
+	count_batch(r, batch);
+	r->cutter.batch = NULL;
+	/* Cannot fail: this thread is the only one that pushes, and there was room. */
+	return za_queue_push(r->queue, batch);
+}
+
+void za_emit_discard(struct za_receiver *r)
+{
+	if (!r->cutter.batch)
+		return;
+	za_count_shared(&r->stats->discarded_rows, za_batch_rows(r->cutter.batch));
+	za_batch_discard(r->cutter.batch);
+	r->cutter.batch = NULL;
+}
+
+/* How fast bytes come, measured over at least one coalescing time. */
+void za_emit_count_rate(struct za_receiver *r, uint64_t bytes)
+{
+	int64_t window_ns = (int64_t)r->config.coalesce_ns;
+	int64_t elapsed = r->now_ns - r->window_start_ns;
+
+	if (elapsed >= window_ns) {
+		r->busy = window_ns && (double)r->window_bytes * (double)window_ns >=
+					       (double)BUSY_BYTES * (double)elapsed;
+		r->window_start_ns = r->now_ns;
+		r->window_bytes = 0;
+	}
+	r->window_bytes += bytes;
+}
+
+/* Enters and leaves the state in which batches are copied out, with some room in between. Returns
+ * true if so little is free that what this side holds itself must go back. */
+static bool watch_level(struct za_receiver *r)
+{
+	struct za_refill_level level = za_refill_level(&r->area->refill);
+	uint32_t chunks = r->area->chunks, available = level.free + level.offered;
+	uint64_t free_bytes = (uint64_t)available << r->area->chunk_shift;
+
+	if (r->config.copy_out == ZA_COPY_OUT_AUTO) {
+		if (!r->copying && available < chunks / 4) {
+			r->copying = true;
+			za_receiver_event(r, ZA_EVENT_COPY_OUT_ON, 0, 0, free_bytes);
+		} else if (r->copying && available >= chunks / 2) {
+			r->copying = false;
+			za_receiver_event(r, ZA_EVENT_COPY_OUT_OFF, 0, 0, free_bytes);
+		}
+		za_gauge(&r->stats->copying_out, r->copying);
+	}
+	return available <= chunks / 8;
+}
+
+void za_emit_drained(struct za_receiver *r)
+{
+	struct za_batch *batch = r->cutter.batch;
+
+	if (watch_level(r)) {
+		za_receive_sweep_tails(r);
+		za_emit_flush(r);
+		return;
+	}
+	if (batch && za_batch_full(batch))
+		za_emit_flush(r);
+}
+
+int64_t za_emit_patience_ns(struct za_receiver *r)
+{
+	struct za_batch *batch = r->cutter.batch;
+	int64_t age, limit;
+	bool hungry;
+
+	if (!batch || !za_batch_rows(batch))
+		return -1;
+	hungry = za_queue_hungry(r->queue);
+	limit = (int64_t)r->config.max_delay_ns;
+	if (hungry) {
+		int64_t coalesce = r->busy ? (int64_t)r->config.coalesce_ns : 0;
+
+		limit = coalesce < limit ? coalesce : limit;
+	}
+	age = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC) - r->first_row_ns;
+	if (age < limit)
+		return limit - age;
+	/* With a full queue nobody waits for this batch; a puller who empties it will call. */
+	return za_emit_flush(r) ? 0 : -1;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* receive.c - receives: armed, completed, cut into rows; how connections end. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "receiver.h"
+
+/* Receives to arm per chunk that the kernel has. More would only come back for want of one. */
+#define ARMS_PER_CHUNK 16U
+
+static uint64_t request_of(const struct za_conn *conn)
+{
+	return za_request_data(ZA_REQUEST_RECEIVE, conn->generation, conn->slot);
+}
+
+/* --- arming -------------------------------------------------------------------------------- */
+
+void za_receive_wait(struct za_receiver *r, struct za_conn *conn)
+{
+	conn->queued = true;
+	conn->next = NULL;
+	if (r->arm_last)
+		r->arm_last->next = conn;
+	else
+		r->arm_first = conn;
+	r->arm_last = conn;
+}
+
+static struct za_conn *first_waiting(struct za_receiver *r)
+{
+	struct za_conn *conn = r->arm_first;
+
+	r->arm_first = conn->next;
+	if (!r->arm_first)
+		r->arm_last = NULL;
+	conn->queued = false;
+	conn->next = NULL;
+	return conn;
+}
+
+static void unqueue(struct za_receiver *r, struct za_conn *conn)
+{
+	struct za_conn *before = NULL;
+
+	if (!conn->queued)
+		return;
+	for (struct za_conn *at = r->arm_first; at != conn; at = at->next)
+		before = at;
+	if (before)
+		before->next = conn->next;
+	else
+		r->arm_first = conn->next;
+	if (r->arm_last == conn)
+		r->arm_last = before;
+	conn->queued = false;
+	conn->next = NULL;
+}
+
+void za_receive_arm_waiting(struct za_receiver *r)
+{
+	struct za_refill_level level = za_refill_level(&r->area->refill);
+	uint32_t room = (level.free + level.offered) * ARMS_PER_CHUNK;
+
+	while (r->arm_first && room--) {
+		struct io_uring_sqe *sqe = za_receiver_sqe(r, request_of(r->arm_first));
+		struct za_conn *conn;
+
+		if (!sqe)
+			return;
+		conn = first_waiting(r);
+		r->transport.ops->arm(&r->transport, sqe, conn->fd);
+		conn->armed = true;
+		r->in_flight++;
+	}
+}
+
+/* --- ends ---------------------------------------------------------------------------------- */
+
+static void close_now(struct za_receiver *r, struct za_conn *conn, uint32_t lost)
+{
+	uint32_t id = conn->id;
+	enum za_close_reason reason = conn->reason;
+	int error = conn->error;
+
+	unqueue(r, conn);
+	za_count(&r->stats->partial_bytes, lost);
+	za_conns_close(&r->conns, &r->sys, r->area, conn, lost);
+	za_gauge(&r->stats->connections, r->conns.open);
+	za_receiver_event(r, ZA_EVENT_CLOSED, id, error, reason);
+}
+
+/* No more bytes are wanted of this connection: it closes when its receive has ended. */
+static void end(struct za_receiver *r, struct za_conn *conn, enum za_close_reason reason, int error)
+{
+	if (!conn->ending) {
+		conn->ending = true;
+		conn->reason = reason;
+		conn->error = error;
+	}
+	if (!conn->armed)
+		close_now(r, conn, conn->lost_bytes + (uint32_t)za_tail_bytes(&conn->tail));
+	else if (!conn->cancelling)
+		conn->cancelling = za_receiver_cancel(r, request_of(conn));
+}
+
+static void describe_framing_error(struct za_receiver *r, struct za_conn *conn, int code)
+{
+	unsigned long long at = conn->position - conn->lost_bytes;
+
+	za_count(&r->stats->framing_errors, 1);
+	if (code == -EMSGSIZE)
+		(void)snprintf(conn->detail, sizeof(conn->detail),
+			       "message at position %llu is longer than max_message=%u bytes", at,
+			       r->config.max_message_bytes);
+	else if (code == -EILSEQ)
+		(void)snprintf(conn->detail, sizeof(conn->detail),
+			       "message at position %llu is not UTF-8, as payload_type promises",
+			       at);
+	else
+		(void)snprintf(conn->detail, sizeof(conn->detail),
+			       "bytes at position %llu break the framing", at);
+}
+
+/* What the state of a request means once its bytes are cut. */
+static void receive_ended(struct za_receiver *r, struct za_conn *conn)
+{
+	const struct za_fragment *fragment = &r->fragment;
+
+	if (conn->ending) {
+		end(r, conn, conn->reason, conn->error);
+		return;
+	}
+	switch (fragment->state) {
+	case ZA_RECEIVE_ARMED:
+	case ZA_RECEIVE_EOF: /* see run_cut() */
+		return;
+	case ZA_RECEIVE_NOBUFS:
+		za_count(&r->stats->nobufs, 1);
+		break;
+	case ZA_RECEIVE_CANCELLED:
+		za_count(&r->stats->cancelled, 1);
+		break;
+	case ZA_RECEIVE_AGAIN:
+		break;
+	case ZA_RECEIVE_ERROR:
+		(void)snprintf(conn->detail, sizeof(conn->detail), "%s",
+			       strerrordesc_np(-fragment->error));
+		end(r, conn, fragment->error == -ECONNRESET ? ZA_CLOSE_RESET : ZA_CLOSE_ERROR,
+		    fragment->error);
+		return;
+	}
+	za_count(&r->stats->rearms, 1);
+	za_receive_wait(r, conn);
+}
+
+/* --- bytes --------------------------------------------------------------------------------- */
+
+static void drop_hold(struct za_receiver *r)
+{
+	if (r->fragment.held)
+		za_lease_drop_chunk(r->area, za_area_chunk_at(r->area, r->fragment.offset));
+	r->fragment.held = false;
+}
+
+/* Cuts what is begun; false: the queue has no room for a full batch. */
+static bool run_cut(struct za_receiver *r)
+{
+	struct za_conn *conn = r->cut.conn;
+
+	for (;;) {
+		bool at_end = r->cut.at_end;
+		uint32_t rows, lost;
+		int code;
+
+		if (!za_emit_ready(r))
+			return true;
+		rows = za_batch_rows(r->cutter.batch);
+		code = za_cut_run(&r->cut, &r->cutter, &lost);
+		if (!rows && za_batch_rows(r->cutter.batch))
+			r->first_row_ns = r->now_ns;
+		if (code == -ENOSPC) {
+			if (!za_emit_flush(r))
+				return false;
+			continue;
+		}
+		drop_hold(r);
+		conn->lost_bytes += lost;
+		if (code == -ENOMEM) {
+			za_receiver_fail(r, code, "framing", "no memory for an unfinished message");
+			return true;
+		}
+		if (code) {
+			describe_framing_error(r, conn, code);
+			end(r, conn, ZA_CLOSE_FRAMING, code);
+		} else if (at_end) {
+			end(r, conn, ZA_CLOSE_EOF, 0);
+		} else if (r->fragment.state == ZA_RECEIVE_EOF && !conn->ending) {
+			za_cut_begin(&r->cut, conn, 0, 0, r->now_real_ns);
+			continue;
+		} else {
+			receive_ended(r, conn);
+		}
+		return true;
+	}
+}
+
+static void count_fragment(struct za_receiver *r, struct za_conn *conn)
+{
+	za_count(&r->stats->bytes, r->fragment.bytes);
+	za_count(&r->stats->fragments, 1);
+	za_count(&conn->bytes, r->fragment.bytes);
+	conn->position += r->fragment.bytes;
+	za_emit_count_rate(r, r->fragment.bytes);
+}
+
+bool za_receive_completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
+{
+	struct za_conn *conn = za_conns_at(&r->conns, (uint32_t)cqe->user_data,
+					   (uint32_t)(cqe->user_data >> 32) & 0xFFFFFF);
+	int code = r->transport.ops->complete(&r->transport, cqe, &r->fragment);
+
+	if (!conn || code) {
+		za_receiver_fail(r, -EPROTO, "completion",
+				 "the kernel reported what was not asked");
+		return true;
+	}
+	if (r->fragment.state != ZA_RECEIVE_ARMED) {
+		conn->armed = false;
+		conn->cancelling = false;
+		r->in_flight--;
+	}
+	if (r->fragment.bytes)
+		count_fragment(r, conn);
+	if (conn->ending || r->discarding) {
+		conn->lost_bytes += r->fragment.bytes;
+		drop_hold(r);
+		receive_ended(r, conn);
+		return true;
+	}
+	if (r->fragment.bytes) {
+		za_cut_begin(&r->cut, conn, r->fragment.offset, r->fragment.bytes, r->now_real_ns);
+		return run_cut(r);
+	}
+	drop_hold(r);
+	if (r->fragment.state == ZA_RECEIVE_EOF) {
+		za_cut_begin(&r->cut, conn, 0, 0, r->now_real_ns);
+		return run_cut(r);
+	}
+	receive_ended(r, conn);
+	return true;
+}
+
+bool za_receive_resume(struct za_receiver *r)
+{
+	return !r->cut.conn || run_cut(r);
+}
+
+void za_receive_abandon(struct za_receiver *r)
+{
+	struct za_conn *conn = r->cut.conn;
+
+	if (!conn)
+		return;
+	if (r->cut.joined.bytes)
+		za_lease_drop(r->area, &r->cut.joined, 1);
+	conn->lost_bytes += (uint32_t)r->cut.bytes;
+	r->cut.conn = NULL;
+	drop_hold(r);
+	receive_ended(r, conn);
+}
+
+/* --- all of them --------------------------------------------------------------------------- */
+
+void za_receive_cancel_all(struct za_receiver *r)
+{
+	for (uint32_t i = 0; i < r->conns.max; i++) {
+		struct za_conn *conn = r->conns.slots[i];
+
+		if (conn && conn->armed && !conn->cancelling)
+			conn->cancelling = za_receiver_cancel(r, request_of(conn));
+	}
+}
+
+void za_receive_close_all(struct za_receiver *r)
+{
+	for (uint32_t i = 0; i < r->conns.max; i++)
+		if (r->conns.slots[i])
+			end(r, r->conns.slots[i], ZA_CLOSE_LOCAL, 0);
+}
+
+void za_receive_sweep_tails(struct za_receiver *r)
+{
+	for (uint32_t i = 0; i < r->conns.max; i++)
+		if (r->conns.slots[i] && za_tail_stitch(&r->conns.slots[i]->tail, r->area))
+			za_receiver_fail(r, -ENOMEM, "framing",
+					 "no memory for an unfinished message");
+}

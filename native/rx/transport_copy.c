@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transport_copy.c - the kernel copies once, from its socket buffers into the area.
+ *
+ * Multishot receives (6.0) take their memory from a provided-buffer ring whose buffers are chunks
+ * of the area. From 6.12 the kernel can fill a buffer piece by piece (IOU_PBUF_RING_INC), so that
+ * a chunk is used to its last byte however small the messages are; before, every completion uses
+ * up a chunk.
+ *
+ * Source: io_uring_register(2), io_uring_prep_recv_multishot(3), io_uring/kbuf.c.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "../error.h"
+#include "transport.h"
+
+#define BUFFER_GROUP 0
+
+static size_t buffers_bytes(const struct za_transport *transport)
+{
+	return transport->buffers_entries * sizeof(struct io_uring_buf);
+}
+
+static int register_buffers(struct za_transport *transport, bool incremental)
+{
+	struct za_buf_reg reg = {
+		.ring_addr = (uint64_t)(uintptr_t)transport->buffers,
+		.ring_entries = transport->buffers_entries,
+		.bgid = BUFFER_GROUP,
+		.flags = incremental ? ZA_PBUF_RING_INC : 0,
+	};
+
+	return transport->ring->sys.ops->reg(transport->ring->sys.ctx, transport->ring->fd,
+					     IORING_REGISTER_PBUF_RING, &reg, 1);
+}
+
+static void copy_stop(struct za_transport *transport)
+{
+	if (!transport->buffers)
+		return;
+	za_refill_detach(&transport->area->refill, transport->area);
+	munmap(transport->buffers, buffers_bytes(transport));
+	transport->buffers = NULL;
+}
+
+static int copy_start(struct za_transport *transport, const struct za_config *config,
+		      struct za_waker waker, struct za_error *error)
+{
+	int code;
+
+	transport->window = config->window_bytes / config->chunk_bytes;
+	transport->buffers_entries = 1;
+	while (transport->buffers_entries < transport->window)
+		transport->buffers_entries *= 2;
+	transport->buffers = mmap(NULL, buffers_bytes(transport), PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (transport->buffers == MAP_FAILED) {
+		transport->buffers = NULL;
+		return za_fail(error, -errno, "buffer ring", "no memory for the buffer ring");
+	}
+	transport->incremental = !config->no_incremental;
+	code = register_buffers(transport, transport->incremental);
+	if (code == -EINVAL && transport->incremental) {
+		transport->incremental = false;
+		code = register_buffers(transport, false);
+	}
+	if (code)
+		za_fail(error, code, "io_uring_register",
+			"the kernel refuses a buffer ring of %u entries",
+			transport->buffers_entries);
+	else if ((code = za_refill_attach(&transport->area->refill, transport->buffers,
+					  transport->buffers_entries, waker)))
+		za_fail(error, code, "buffer ring", "out of memory");
+	if (code) {
+		munmap(transport->buffers, buffers_bytes(transport));
+		transport->buffers = NULL;
+	}
+	return code;
+}
+
+static void copy_arm(struct za_transport *transport, struct io_uring_sqe *sqe, int fd)
+{
+	(void)transport;
+	sqe->opcode = IORING_OP_RECV;
+	sqe->fd = fd;
+	sqe->ioprio = IORING_RECV_MULTISHOT;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->buf_group = BUFFER_GROUP;
+}
+
+static enum za_receive_state state_of(const struct io_uring_cqe *cqe)
+{
+	if (cqe->flags & ZA_CQE_F_MORE)
+		return ZA_RECEIVE_ARMED;
+	switch (cqe->res) {
+	case 0:
+		return ZA_RECEIVE_EOF;
+	case -ENOBUFS:
+		return ZA_RECEIVE_NOBUFS;
+	case -ECANCELED:
+		return ZA_RECEIVE_CANCELLED;
+	case -EINTR:
+	case -EAGAIN:
+		return ZA_RECEIVE_AGAIN;
+	default:
+		/* The last completion of a receive may carry bytes: it ended for the kernel's own
+		 * reasons (a full completion queue) and loses nothing. */
+		return cqe->res > 0 ? ZA_RECEIVE_AGAIN : ZA_RECEIVE_ERROR;
+	}
+}
+
+static int copy_complete(struct za_transport *transport, const struct io_uring_cqe *cqe,
+			 struct za_fragment *fragment)
+{
+	uint32_t bytes = cqe->res > 0 ? (uint32_t)cqe->res : 0;
+	bool named = cqe->flags & ZA_CQE_F_BUFFER;
+	bool done;
+
+	*fragment = (struct za_fragment){.bytes = bytes, .state = state_of(cqe)};
+	if (fragment->state == ZA_RECEIVE_ERROR)
+		fragment->error = cqe->res;
+	if (!named)
+		return bytes ? -EPROTO : 0;
+	/* An incremental buffer is used up when the kernel says no more will come into it, and
+	 * never by a completion without bytes; a plain one by whatever names it. */
+	done = transport->incremental ? bytes && !(cqe->flags & ZA_CQE_F_BUF_MORE) : true;
+	fragment->held = done;
+	return za_refill_filled(&transport->area->refill, transport->area,
+				cqe->flags >> IORING_CQE_BUFFER_SHIFT, bytes, done,
+				&fragment->offset);
+}
+
+static void copy_replenish(struct za_transport *transport)
+{
+	za_refill_offer(&transport->area->refill, transport->area, transport->window);
+}
+
+static bool copy_starved(struct za_transport *transport)
+{
+	return za_refill_starved(&transport->area->refill);
+}
+
+const struct za_transport_ops za_transport_copy = {
+	.name = "copy",
+	.start = copy_start,
+	.arm = copy_arm,
+	.complete = copy_complete,
+	.replenish = copy_replenish,
+	.starved = copy_starved,
+	.stop = copy_stop,
+};

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* source.c - the public interface: a receiver thread, its queue, and whoever pulls. */
+#include "source.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "error.h"
+#include "export/schema.h"
+#include "wait.h"
+
+/* Pullers wait in steps, so that exit and signals are seen whoever holds which lock meanwhile. */
+#define WAIT_STEP_NS 50000000LL
+
+/* --- configuration ------------------------------------------------------------------------- */
+
+static int config_fail(struct za_error *error, const char *text, uint64_t value, uint64_t limit)
+{
+	return za_fail(error, -EINVAL, "config", "%s (it is %llu, the limit %llu)", text,
+		       (unsigned long long)value, (unsigned long long)limit);
+}
+
+static int check_memory(const struct za_config *c, struct za_error *error)
+{
+	if (c->chunk_bytes < 4096 || c->chunk_bytes > 16U << 20 ||
+	    (c->chunk_bytes & (c->chunk_bytes - 1)))
+		return config_fail(error, "chunk must be a power of two from 4 KiB to 16 MiB",
+				   c->chunk_bytes, 16U << 20);
+	if (c->area_bytes % c->chunk_bytes)
+		return config_fail(error, "area must be a multiple of chunk", c->area_bytes,
+				   c->chunk_bytes);
+	if (c->area_bytes / c->chunk_bytes < 8)
+		return config_fail(error, "area is too small: it must hold 8 chunks", c->area_bytes,
+				   8ULL * c->chunk_bytes);
+	if (c->area_bytes / c->chunk_bytes > UINT32_MAX / 4)
+		return config_fail(error, "area has too many chunks", c->area_bytes,
+				   (uint64_t)UINT32_MAX / 4 * c->chunk_bytes);
+	if (c->window_bytes < 2ULL * c->chunk_bytes)
+		return config_fail(error, "window must hold two chunks", c->window_bytes,
+				   2ULL * c->chunk_bytes);
+	if (c->window_bytes / c->chunk_bytes > 32768)
+		return config_fail(error, "window must be at most 32768 chunks", c->window_bytes,
+				   32768ULL * c->chunk_bytes);
+	if (c->window_bytes > c->area_bytes / 2)
+		return config_fail(error, "area is too small: window is more than half of it",
+				   c->window_bytes, c->area_bytes / 2);
+	return 0;
+}
+
+static int check_batches(const struct za_config *c, struct za_error *error)
+{
+	if (!c->max_batch_rows || c->max_batch_rows > INT32_MAX)
+		return config_fail(error, "batching.max_rows must be 1 to 2147483647",
+				   c->max_batch_rows, INT32_MAX);
+	if (!c->max_batch_bytes || c->max_batch_bytes > c->area_bytes / 4 ||
+	    c->max_batch_bytes > 1U << 30)
+		return config_fail(
+			error,
+			"area is too small: batching.max_bytes must be at most a quarter "
+			"of it and 1 GiB",
+			c->max_batch_bytes, c->area_bytes / 4);
+	if (!c->queue_batches || c->queue_batches > 65536)
+		return config_fail(error, "limits.queue_batches must be 1 to 65536",
+				   c->queue_batches, 65536);
+	if (!c->max_connections || c->max_connections > 1U << 20)
+		return config_fail(error, "limits.connections must be 1 to 1048576",
+				   c->max_connections, 1U << 20);
+	if (c->max_delay_ns > INT64_MAX / 4 || c->coalesce_ns > INT64_MAX / 4)
+		return config_fail(error, "batching.max_delay and coalesce must be below 73 years",
+				   c->max_delay_ns, INT64_MAX / 4);
+	if (c->copy_out > ZA_COPY_OUT_ALWAYS || c->payload > ZA_PAYLOAD_LARGE_STRING)
+		return config_fail(error, "copy_out or payload_type is unknown", c->payload,
+				   ZA_PAYLOAD_LARGE_STRING);
+	if (c->framing == ZA_FRAMING_RAW &&
+	    (c->payload == ZA_PAYLOAD_STRING_VIEW || c->payload == ZA_PAYLOAD_LARGE_STRING))
+		return za_fail(
+			error, -EINVAL, "config",
+			"payload_type: raw framing cuts anywhere, also within a character, so "
+			"its payload cannot be a string");
+	return 0;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static void *receiver_main(void *arg)
+{
+	struct za_source *source = arg;
+	struct za_receiver *receiver = &source->receiver;
+	int code;
+
+	prctl(PR_SET_NAME, "zcrx-receiver");
+	/* The ring's only submitter is whoever sets it up: this thread. */
+	code = za_receiver_setup(receiver, &source->setup_error);
+	source->setup_code = code;
+	atomic_store(&source->setup_done, 1);
+	za_wake(&source->setup_done, INT_MAX);
+	if (code)
+		return NULL;
+	za_receiver_run(receiver);
+	za_receiver_teardown(receiver);
+	return NULL;
+}
+
+/* Signals are for the program's own threads. */
+static int start_thread(struct za_source *source)
+{
+	sigset_t all, before;
+	int code;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = pthread_create(&source->thread, NULL, receiver_main, source);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -code;
+}
+
+static void source_free(struct za_source *source)
+{
+	za_queue_fini(&source->queue);
+	za_events_fini(&source->events);
+	za_receiver_fini(&source->receiver);
+	pthread_mutex_destroy(&source->close_lock);
+	free(source);
+}
+
+static int source_init(struct za_source *source, const struct za_config *config,
+		       const struct za_sys *sys, struct za_error *error)
+{
+	int code = za_receiver_init(&source->receiver, config, sys, &source->queue, &source->events,
+				    error);
+
+	if (code)
+		return code;
+	code = za_queue_init(&source->queue, config->queue_batches);
+	if (!code)
+		code = za_events_init(&source->events, source->receiver.stats);
+	return code ? za_fail(error, code, "queue", "out of memory") : 0;
+}
+
+int za_source_new(const struct za_config *config, const struct za_sys *sys, struct za_error *error,
+		  struct za_source **out)
+{
+	struct za_sys linux_sys = za_sys_linux();
+	struct za_source *source;
+	int code = check_memory(config, error);
+
+	if (!code)
+		code = check_batches(config, error);
+	if (code)
+		return code;
+	source = calloc(1, sizeof(*source));
+	if (!source)
+		return za_fail(error, -ENOMEM, "source", "out of memory");
+	atomic_init(&source->shares, 1);
+	pthread_mutex_init(&source->close_lock, NULL);
+	code = source_init(source, config, sys ? sys : &linux_sys, error);
+	if (code) {
+		source_free(source);
+		return code;
+	}
+	code = start_thread(source);
+	if (code) {
+		source_free(source);
+		return za_fail(error, code, "thread", "the receiver thread cannot be started");
+	}
+	while (!atomic_load(&source->setup_done))
+		za_wait(&source->setup_done, 0, WAIT_STEP_NS);
+	if (source->setup_code) {
+		code = source->setup_code;
+		pthread_join(source->thread, NULL);
+		if (error)
+			*error = source->setup_error;
+		source_free(source);
+		return code;
+	}
+	*out = source;
+	return 0;
+}
+
+bool za_source_mine(const struct za_source *source)
+{
+	return za_owner_is_me(&source->receiver.area->owner);
+}
+
+struct za_source *za_source_take(struct za_source *source)
+{
+	atomic_fetch_add_explicit(&source->shares, 1, memory_order_relaxed);
+	return source;
+}
+
+void za_source_put(struct za_source *source)
+{
+	/* acq_rel: all use of the source happens before it is freed. */
+	if (atomic_fetch_sub_explicit(&source->shares, 1, memory_order_acq_rel) != 1)
+		return;
+	/* In a forked child there is no receiver thread to join, and locks may be held by threads
+	 * that do not exist: its copy is left alone. */
+	if (!za_source_mine(source))
+		return;
+	za_source_close(source);
+	source_free(source);
+}
+
+void za_source_stop(struct za_source *source)
+{
+	if (za_source_mine(source))
+		za_receiver_stop(&source->receiver, false);
+}
+
+void za_source_close(struct za_source *source)
+{
+	if (!za_source_mine(source))
+		return;
+	pthread_mutex_lock(&source->close_lock);
+	if (!source->closed) {
+		za_receiver_stop(&source->receiver, true);
+		pthread_join(source->thread, NULL);
+		za_count_shared(&source->receiver.stats->discarded_rows,
+				za_queue_clear(&source->queue));
+		za_queue_stir(&source->queue);
+		source->closed = true;
+	}
+	pthread_mutex_unlock(&source->close_lock);
+}
+
+int za_source_listen(struct za_source *source, int fd)
+{
+	return za_source_mine(source) ? za_receiver_listen(&source->receiver, fd) : -EOWNERDEAD;
+}
+
+int za_source_add(struct za_source *source, int fd, uint32_t *id)
+{
+	return za_source_mine(source) ? za_receiver_add(&source->receiver, fd, id) : -EOWNERDEAD;
+}
+
+int za_source_finish(struct za_source *source, int code, const char *detail)
+{
+	if (!za_source_mine(source))
+		return -EOWNERDEAD;
+	za_receiver_finish(&source->receiver, code, detail);
+	return 0;
+}
+
+/* --- pulling ------------------------------------------------------------------------------- */
+
+/* True if the area has been dry for so long that only the one who waits can help. */
+static bool exhausted(struct za_source *source)
+{
+	uint64_t since = za_read(&source->receiver.starved_since_ns);
+
+	return source->receiver.config.copy_out == ZA_COPY_OUT_NEVER && since &&
+	       (uint64_t)za_monotonic_ns() - since > source->receiver.config.exhausted_ns;
+}
+
+/* One bounded wait for something to pull. */
+static int wait_step(struct za_source *source, uint32_t seen, int64_t ns, uint32_t interrupts)
+{
+	int code = za_wait(&source->queue.arrivals, seen, ns < WAIT_STEP_NS ? ns : WAIT_STEP_NS);
+
+	if (za_process_interrupts() != interrupts)
+		return -EINTR;
+	if (exhausted(source))
+		return -ENOBUFS;
+	return code == -EINTR ? code : 0;
+}
+
+int za_source_pull(struct za_source *source, int64_t timeout_ns, uint32_t interrupts,
+		   struct za_batch **out)
+{
+	struct za_queue *queue = &source->queue;
+	int64_t deadline = timeout_ns < 0 ? INT64_MAX : za_monotonic_ns() + timeout_ns;
+
+	for (;;) {
+		uint32_t seen;
+		int64_t left;
+		int code;
+
+		if (za_process_exiting())
+			return -ENODATA;
+		code = za_queue_pull(queue, out);
+		if (code != -EAGAIN)
+			return code;
+		left = deadline == INT64_MAX ? INT64_MAX : deadline - za_monotonic_ns();
+		if (left <= 0)
+			return -EAGAIN;
+		seen = atomic_load(&queue->arrivals);
+		/* seq_cst: first say that we wait, then look once more and tell the receiver, which
+		 * does the same the other way round before it sleeps on rows. */
+		atomic_fetch_add(&queue->waiting, 1);
+		code = za_queue_pull(queue, out);
+		if (code == -EAGAIN) {
+			za_receiver_hungry(&source->receiver);
+			code = wait_step(source, seen, left, interrupts);
+			code = code ? code : -EAGAIN;
+		}
+		atomic_fetch_sub(&queue->waiting, 1);
+		if (code != -EAGAIN)
+			return code;
+	}
+}
+
+int za_source_next(struct za_source *source, int64_t timeout_ns, struct ArrowArray *out)
+{
+	struct za_batch *batch;
+	int code;
+
+	if (!za_source_mine(source))
+		return -EOWNERDEAD;
+	code = za_source_pull(source, timeout_ns, za_process_interrupts(), &batch);
+	if (!code)
+		za_batch_export(batch, out);
+	return code;
+}
+
+int za_source_notify_fd(struct za_source *source)
+{
+	return za_source_mine(source) ? za_queue_notify_fd(&source->queue) : -EOWNERDEAD;
+}
+
+int za_source_notify_arm(struct za_source *source)
+{
+	bool ready;
+
+	if (!za_source_mine(source))
+		return -EOWNERDEAD;
+	ready = za_queue_notify_arm(&source->queue);
+	if (!ready) {
+		/* Whoever arms waits, as far as the receiver is concerned. */
+		atomic_fetch_add(&source->queue.waiting, 1);
+		za_receiver_hungry(&source->receiver);
+		atomic_fetch_sub(&source->queue.waiting, 1);
+	}
+	return ready;
+}
+
+/* --- looking ------------------------------------------------------------------------------- */
+
+int za_source_schema(struct za_source *source, struct ArrowSchema *out)
+{
+	return za_schema_export(&source->receiver.config, source->receiver.cutter.framing.ops->name,
+				za_source_transport(source), out);
+}
+
+const char *za_source_transport(struct za_source *source)
+{
+	return source->receiver.transport.ops->name;
+}
+
+bool za_source_incremental(struct za_source *source)
+{
+	return source->receiver.transport.incremental;
+}
+
+void za_source_error(struct za_source *source, struct za_error *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (!za_source_mine(source))
+		return;
+	pthread_mutex_lock(&source->receiver.error_lock);
+	*out = source->receiver.error;
+	pthread_mutex_unlock(&source->receiver.error_lock);
+}
+
+size_t za_source_connections(struct za_source *source, struct za_conn_info *out, size_t room)
+{
+	return za_source_mine(source) ? za_conns_list(&source->receiver.conns, out, room) : 0;
+}
+
+int za_source_event(struct za_source *source, int64_t timeout_ns, struct za_event *out)
+{
+	return za_source_mine(source) ? za_events_next(&source->events, timeout_ns, out)
+				      : -EOWNERDEAD;
+}
+
+void za_source_metrics(struct za_source *source, struct za_metrics *out)
+{
+	struct za_area *area = source->receiver.area;
+	const struct za_stats *s = &area->stats;
+	struct za_refill_level level;
+
+	memset(out, 0, sizeof(*out));
+	if (!za_source_mine(source))
+		return;
+	level = za_refill_level(&area->refill);
+	*out = (struct za_metrics){
+		.bytes = za_read(&s->bytes),
+		.fragments = za_read(&s->fragments),
+		.rows = za_read(&s->rows),
+		.batches = za_read(&s->batches),
+		.seams = za_read(&s->seams),
+		.stitched_bytes = za_read(&s->stitched_bytes),
+		.copied_out_bytes = za_read(&s->copied_out_bytes),
+		.copied_out_batches = za_read(&s->copied_out_batches),
+		.zero_copy_batches = za_read(&s->zero_copy_batches),
+		.partial_bytes = za_read(&s->partial_bytes),
+		.discarded_rows = za_read(&s->discarded_rows),
+		.stalls = za_read(&s->stalls),
+		.stalled_ns = za_read(&s->stalled_ns),
+		.starved = za_read(&s->starved),
+		.rearms = za_read(&s->rearms),
+		.nobufs = za_read(&s->nobufs),
+		.cancelled = za_read(&s->cancelled),
+		.enters = za_read(&s->enters),
+		.wakes = za_read(&s->wakes),
+		.accepted = za_read(&s->accepted),
+		.refused = za_read(&s->refused),
+		.accept_errors = za_read(&s->accept_errors),
+		.framing_errors = za_read(&s->framing_errors),
+		.events_lost = za_read(&s->events_lost),
+		.chunks = area->chunks,
+		.chunks_free = level.free,
+		.chunks_offered = level.offered,
+		.chunks_leased = area->chunks - level.free - level.offered,
+		.batches_held = za_read(&s->batches_held),
+		.connections = za_read(&s->connections),
+		.paused = za_read(&s->paused),
+		.copying_out = za_read(&s->copying_out),
+		.lease_faults = za_read(&s->lease_faults),
+	};
+	out->queue_batches = za_queue_length(&source->queue, &out->queue_bytes);
+}

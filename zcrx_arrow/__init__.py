@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Live network bytes as Arrow record batches.
+
+>>> import zcrx_arrow as zc
+>>> with zc.listen("127.0.0.1:9000", framing=zc.framing.Delimited(b"\\n")) as source:
+...     for batch in source:
+...         print(batch.num_rows)
+"""
+
+from zcrx_arrow import errors, framing
+from zcrx_arrow.config import Area, Batching, Limits, Reconnect, parse_duration, parse_size
+from zcrx_arrow.errors import ZcrxError
+from zcrx_arrow.metrics import Metrics
+from zcrx_arrow.source import Source, connect, listen
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Area",
+    "Batching",
+    "Limits",
+    "Metrics",
+    "Reconnect",
+    "Source",
+    "ZcrxError",
+    "connect",
+    "errors",
+    "framing",
+    "listen",
+    "parse_duration",
+    "parse_size",
+]

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that logs what happens to a source, and dials again when asked to."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from zcrx_arrow import address as addresses
+from zcrx_arrow._native import ffi, lib
+from zcrx_arrow.config import Reconnect, parse_duration
+from zcrx_arrow.errors import ZcrxError
+
+__all__ = ["CLOSE_REASONS", "Dialer", "Gap", "Supervisor"]
+
+log = logging.getLogger("zcrx_arrow")
+
+CLOSE_REASONS: Final = {
+    lib.ZA_CLOSE_EOF: "eof",
+    lib.ZA_CLOSE_RESET: "reset",
+    lib.ZA_CLOSE_ERROR: "error",
+    lib.ZA_CLOSE_FRAMING: "framing",
+    lib.ZA_CLOSE_LOCAL: "local",
+}
+_LOOK_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A connection that replaces another."""
+
+    resumes: int
+    nanoseconds: int
+
+
+@dataclass(slots=True)
+class Dialer:
+    """What it takes to connect (again)."""
+
+    address: addresses.Address
+    greeting: bytes
+    timeout: float
+    policy: Reconnect | None
+    failures: int = 0
+    _delay: float = field(default=0.0)
+
+    def dial(self) -> socket.socket:
+        """Connect and greet; see `zcrx_arrow.address.dial`."""
+        return addresses.dial(self.address, self.greeting, self.timeout)
+
+    def next_delay(self) -> float:
+        """Seconds to wait before the next attempt."""
+        policy = self.policy
+        if policy is None:
+            return 0.0
+        first = parse_duration(policy.first_delay)
+        longest = parse_duration(policy.max_delay)
+        self._delay = min(self._delay * policy.factor if self._delay else first, longest)
+        return self._delay * (1 - policy.jitter * random.random())  # noqa: S311 - no secret
+
+    def succeeded(self) -> None:
+        """Bytes came: the peer is well, so begin with the first delay next time."""
+        self._delay = 0.0
+        self.failures = 0
+
+    def exhausted(self) -> bool:
+        """No attempt is left."""
+        attempts = self.policy.attempts if self.policy else 0
+        return attempts is not None and self.failures >= attempts
+
+
+class Supervisor:
+    """
+    Takes the events of a source until it ends.
+
+    It owns a share of the core's source, and none of the Python object, so that the latter can be
+    collected.
+    """
+
+    def __init__(self, handle: Any, name: str, dialer: Dialer | None) -> None:
+        self._handle = ffi.gc(lib.za_source_take(handle), lib.za_source_put)
+        self._name = name
+        self._dialer = dialer
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._gaps: dict[int, Gap] = {}
+        self.reconnects = 0
+        self._thread = threading.Thread(
+            target=self._run, name=f"zcrx-arrow events {name}", daemon=True
+        )
+        self._thread.start()
+
+    def gaps(self) -> dict[int, Gap]:
+        """Connections that replace another, by id."""
+        with self._lock:
+            return dict(self._gaps)
+
+    def stop(self) -> None:
+        """Dial no more."""
+        self._stop.set()
+
+    def join(self) -> None:
+        """Wait until the last event is logged."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        event = ffi.new("struct za_event *")
+        while True:
+            code = lib.za_source_event(self._handle, _LOOK_NS, event)
+            if code == -errno.EAGAIN:
+                continue
+            if code:
+                return
+            self._log(event)
+            if event.kind == lib.ZA_EVENT_CLOSED:
+                self._replace(event)
+
+    def _log(self, event: Any) -> None:
+        who = f"{self._name}: connection {event.connection}"
+        error = os.strerror(event.error) if event.error else ""
+        match event.kind:
+            case lib.ZA_EVENT_OPENED:
+                log.info("%s opened", who)
+            case lib.ZA_EVENT_CLOSED:
+                reason = CLOSE_REASONS.get(event.value, "?")
+                level = logging.INFO if reason in ("eof", "local") else logging.WARNING
+                log.log(level, "%s closed (%s)%s", who, reason, f": {error}" if error else "")
+            case lib.ZA_EVENT_REFUSED:
+                log.warning(
+                    "%s: connection refused, the limit is %d (limits.connections, accept)",
+                    self._name,
+                    event.value,
+                )
+            case lib.ZA_EVENT_ACCEPT:
+                log.warning("%s: accept failed, trying again: %s", self._name, error)
+            case lib.ZA_EVENT_PAUSED:
+                log.info("%s: paused, the consumer is slower than the peers", self._name)
+            case lib.ZA_EVENT_RESUMED:
+                log.info("%s: resumed after %.3f s", self._name, event.value / 1e9)
+            case lib.ZA_EVENT_COPY_OUT_ON:
+                log.info("%s: area nearly full (%d bytes free), copying out", self._name, event.value)
+            case lib.ZA_EVENT_COPY_OUT_OFF:
+                log.info("%s: area free again, no more copying", self._name)
+            case lib.ZA_EVENT_STARVED:
+                log.warning("%s: no chunk of the area is free", self._name)
+            case lib.ZA_EVENT_FAILED:
+                log.error("%s: receiver failed: %s", self._name, error)
+            case lib.ZA_EVENT_LOST:
+                log.warning("%s: %d events were not logged", self._name, event.value)
+            case _:
+                log.debug("%s: ended", self._name)
+
+    def _replace(self, event: Any) -> None:
+        dialer = self._dialer
+        if dialer is None or dialer.policy is None or event.value == lib.ZA_CLOSE_LOCAL:
+            return
+        if self._received(event.connection):
+            dialer.succeeded()
+        closed_ns = event.at_ns
+        while not self._stop.wait(dialer.next_delay()):
+            try:
+                sock = dialer.dial()
+            except ZcrxError as error:
+                dialer.failures += 1
+                log.warning("%s: attempt %d: %s", self._name, dialer.failures, error.strerror)
+                if dialer.exhausted():
+                    self._give_up(error)
+                    return
+                continue
+            self._adopt(sock, event.connection, closed_ns)
+            return
+
+    def _received(self, connection: int) -> bool:
+        room = lib.za_source_connections(self._handle, ffi.NULL, 0)
+        infos = ffi.new("struct za_conn_info[]", room + 1)
+        found = lib.za_source_connections(self._handle, infos, room + 1)
+        return any(infos[i].id == connection and infos[i].bytes for i in range(min(found, room)))
+
+    def _adopt(self, sock: socket.socket, old: int, closed_ns: int) -> None:
+        new = ffi.new("uint32_t *")
+        with self._lock:  # before anybody can see the connection without its gap
+            code = lib.za_source_add(self._handle, sock.fileno(), new)
+            if code:
+                sock.close()
+                return
+            sock.detach()
+            gap = lib.za_realtime_ns() - closed_ns
+            self._gaps[new[0]] = Gap(resumes=old, nanoseconds=gap)
+            self.reconnects += 1
+        log.warning(
+            "%s: connection %d replaces %d after a gap of %.3f s; positions begin at 0",
+            self._name,
+            new[0],
+            old,
+            gap / 1e9,
+        )
+
+    def _give_up(self, error: ZcrxError) -> None:
+        text = f"{error.strerror}; gave up after {self._dialer.failures if self._dialer else 0} attempts"
+        log.error("%s: %s", self._name, text)
+        lib.za_source_finish(self._handle, -(error.errno or errno.EIO), text.encode())

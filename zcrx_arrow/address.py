@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses: ``"host:port"``, ``"[::1]:port"`` or ``(host, port)``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from zcrx_arrow.errors import ConfigError, ZcrxError
+
+__all__ = ["Address", "parse_address", "resolve"]
+
+Address = str | tuple[str, int]
+
+_MAX_PORT = 65535
+
+
+def parse_address(address: Address) -> tuple[str, int]:
+    """
+    Split an address into host and port; an empty host means every local address.
+
+    Raises
+    ------
+    ConfigError
+        If it is not of the form that its message gives.
+    """
+    if isinstance(address, str):
+        host, colon, port = address.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ConfigError(f"address={address!r}: write an IPv6 address as '[::1]:9000'")
+        if not colon or not port.isascii() or not port.isdigit():
+            raise ConfigError(f"address={address!r} must be 'host:port' or (host, port)")
+        number = int(port)
+    else:
+        try:
+            host, number = address
+        except (TypeError, ValueError):
+            raise ConfigError(f"address={address!r} must be 'host:port' or (host, port)") from None
+    if not isinstance(host, str) or isinstance(number, bool) or not isinstance(number, int):
+        raise ConfigError(f"address={address!r} must be 'host:port' or (host, port)")
+    if not 0 <= number <= _MAX_PORT:
+        raise ConfigError(f"address={address!r}: port must be from 0 to {_MAX_PORT}")
+    return host, number
+
+
+def listen_socket(address: Address) -> socket.socket:
+    """
+    Bind and listen. The caller owns the socket.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be read.
+    ZcrxError
+        If it cannot be resolved or bound.
+    """
+    host, port = parse_address(address)
+    family, sockaddr = resolve(host, port, passive=True)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "" stands for every address, IPv4 too; a literal IPv6 address for itself.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
+        listener.bind(sockaddr)
+        listener.listen(4096)
+    except OSError as error:
+        listener.close()
+        raise _bind_error(host, port, error) from error
+    return listener
+
+
+def _bind_error(host: str, port: int, error: OSError) -> ZcrxError:
+    remedies = {
+        errno.EADDRINUSE: f"'ss -ltnp sport = :{port}' shows who has it; port 0 takes a free one.",
+        errno.EACCES: "Ports below 1024 need CAP_NET_BIND_SERVICE.",
+        errno.EADDRNOTAVAIL: f"No interface of this machine has the address {host!r}.",
+    }
+    number = error.errno or errno.EIO
+    return ZcrxError(
+        number,
+        f"cannot listen on {host or '*'}:{port}",
+        step="bind",
+        remedy=remedies.get(number, ""),
+    )
+
+
+def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[int, tuple[object, ...]]]:
+    """
+    Find the socket addresses of a host, in the order to try them.
+
+    Raises
+    ------
+    ZcrxError
+        If there are none.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE if passive else 0,
+        )
+    except (OSError, UnicodeError) as error:
+        raise ZcrxError(
+            errno.EHOSTUNREACH,
+            f"{host!r} cannot be resolved ({error.args[-1]})",
+            step="resolve",
+            remedy="Check the spelling of the host, and DNS or /etc/hosts.",
+        ) from error
+    if passive and not host:
+        found.sort(key=lambda entry: entry[0] != socket.AF_INET6)
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+def dial(address: Address, greeting: bytes, timeout: float) -> socket.socket:
+    """
+    Connect, and say what the peer waits for. The caller owns the socket, which blocks.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be read.
+    ZcrxError
+        If no address of the host answers in `timeout` seconds, or the greeting cannot be sent.
+    """
+    host, port = parse_address(address)
+    last: OSError | None = None
+    for family, sockaddr in resolve(host, port):
+        peer = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            peer.settimeout(timeout or None)
+            peer.connect(sockaddr)
+            peer.sendall(greeting)
+            peer.settimeout(None)
+        except OSError as error:
+            peer.close()
+            last = error
+        else:
+            return peer
+    number = errno.ETIMEDOUT if isinstance(last, TimeoutError) else (last and last.errno)
+    raise ZcrxError(
+        number or errno.EIO,
+        f"cannot connect to {host}:{port}",
+        step="connect",
+        remedy="Is the peer listening there?" if number == errno.ECONNREFUSED else "",
+    ) from last
+
+
+def name_of(sock: socket.socket) -> tuple[str, int]:
+    """Host and port that a socket is bound to."""
+    host, port, *_ = sock.getsockname()
+    return os.fsdecode(host), int(port)

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Options, as frozen dataclasses that check themselves.
+
+Sizes are bytes (``int``) or text with a unit (``"256 MiB"``, ``"64k"``); durations are seconds
+(``int`` or ``float``) or text with a unit (``"10 ms"``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from zcrx_arrow.errors import ConfigError
+
+__all__ = [
+    "Area",
+    "Batching",
+    "CopyOut",
+    "Duration",
+    "Limits",
+    "PayloadType",
+    "Reconnect",
+    "Size",
+    "parse_duration",
+    "parse_size",
+]
+
+Size = int | str
+Duration = float | int | str
+CopyOut = Literal["auto", "never", "always"]
+PayloadType = Literal["binary_view", "string_view", "large_binary", "large_string"]
+
+COPY_OUT: Final[tuple[CopyOut, ...]] = ("auto", "never", "always")
+PAYLOAD_TYPES: Final[tuple[PayloadType, ...]] = (
+    "binary_view",
+    "string_view",
+    "large_binary",
+    "large_string",
+)
+
+_QUANTITY: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµμ]*)\s*", re.IGNORECASE)
+_SIZE_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,
+    "t": 2**40,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_DURATION_UNITS: Final = {
+    "": 1.0,
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
+
+
+def parse_size(value: Size, option: str = "size") -> int:
+    """
+    Read a size.
+
+    Parameters
+    ----------
+    value : int or str
+        Bytes, or a number with a unit: ``KiB MiB GiB TiB`` (and ``k m g t``) are powers of 1024,
+        ``kB MB GB TB`` powers of 1000.
+    option : str
+        Named in the error.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a whole, non-negative number of bytes.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ConfigError(f"{option} must be bytes or text such as '256 MiB', not {value!r}")
+    if isinstance(value, int):
+        number = float(value)
+        size = value
+    else:
+        match = _QUANTITY.fullmatch(value)
+        unit = _SIZE_UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise ConfigError(
+                f"{option}={value!r} is no size; write bytes or a unit, such as '256 MiB'"
+            )
+        number = float(match[1]) * unit
+        size = int(match[1]) * unit if match[1].isdigit() else round(number)
+    if size < 0 or number != size:
+        raise ConfigError(f"{option}={value!r} is no whole, non-negative number of bytes")
+    return size
+
+
+def parse_duration(value: Duration, option: str = "duration") -> float:
+    """
+    Read a duration.
+
+    Parameters
+    ----------
+    value : int, float or str
+        Seconds, or a number with a unit: ``ns us ms s min h``.
+    option : str
+        Named in the error.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a finite, non-negative time.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ConfigError(f"{option} must be seconds or text such as '10 ms', not {value!r}")
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        unit = _DURATION_UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise ConfigError(
+                f"{option}={value!r} is no duration; write seconds or a unit, such as '10 ms'"
+            )
+        seconds = float(match[1]) * unit
+    else:
+        seconds = float(value)
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ConfigError(f"{option}={value!r} is no finite, non-negative time")
+    return seconds
+
+
+def nanoseconds(value: Duration, option: str) -> int:
+    """Read a duration as whole nanoseconds."""
+    return round(parse_duration(value, option) * 1e9)
+
+
+def whole(value: int, option: str, low: int, high: int) -> int:
+    """
+    Check a count.
+
+    Raises
+    ------
+    ConfigError
+        If it is no integer from `low` to `high`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{option}={value!r} must be a whole number from {low} to {high}")
+    return value
+
+
+def one_of(value: str, option: str, choices: tuple[str, ...]) -> int:
+    """
+    Check a choice; returns its place among the choices.
+
+    Raises
+    ------
+    ConfigError
+        If it is not among them.
+    """
+    if value not in choices:
+        raise ConfigError(f"{option}={value!r} must be one of {', '.join(map(repr, choices))}")
+    return choices.index(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """
+    The receive memory.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes of the area, shared by all connections; a multiple of `chunk`. Memory is used only
+        as far as bytes are in flight.
+    chunk : int or str
+        What is recycled at a time: a power of two from 4 KiB to 16 MiB. A batch that is held
+        keeps every chunk that it has bytes in.
+    window : int or str
+        How much of the area is offered to the kernel at a time. Small windows stay in the
+        processor's cache; the default suits an L2 of 1 MiB.
+    """
+
+    size: Size = "256 MiB"
+    chunk: Size = "128 KiB"
+    window: Size = "512 KiB"
+
+    def __post_init__(self) -> None:
+        """Check what can be checked here; the core checks the rest."""
+        parse_size(self.size, "area.size")
+        parse_size(self.chunk, "area.chunk")
+        parse_size(self.window, "area.window")
+
+    @classmethod
+    def of(cls, value: Area | Size) -> Area:
+        """
+        Make an area from what ``area=`` takes.
+
+        A bare size below 32 MiB gets chunks and a window that fit into it; a size that is no
+        multiple of the chunk is rounded up.
+        """
+        if isinstance(value, Area):
+            return value
+        size = parse_size(value, "area")
+        default = cls()
+        chunk, window = parse_size(default.chunk), parse_size(default.window)
+        while chunk > 4096 and chunk * 64 > size:  # noqa: PLR2004 - the smallest page
+            chunk //= 2
+        window = max(2 * chunk, min(window, size // 16 // chunk * chunk))
+        return cls(size=-(-size // chunk) * chunk, chunk=chunk, window=window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """
+    When a batch leaves.
+
+    Parameters
+    ----------
+    max_rows : int
+        At this many rows.
+    max_bytes : int, str or None
+        When it has reached this many payload bytes (at most a quarter of the area). None: 1 MiB,
+        or an eighth of a smaller area.
+    max_delay : float or str
+        At the latest, this long after its first row. A batch leaves at once when a consumer
+        waits for it.
+    coalesce : float or str
+        At high rates (over 128 KiB in this time), how long a waiting consumer waits for a fuller
+        batch. 0: never.
+    """
+
+    max_rows: int = 65536
+    max_bytes: Size | None = None
+    max_delay: Duration = "10 ms"
+    coalesce: Duration = "200 us"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        whole(self.max_rows, "batching.max_rows", 1, 2**31 - 1)
+        if self.max_bytes is not None:
+            parse_size(self.max_bytes, "batching.max_bytes")
+        parse_duration(self.max_delay, "batching.max_delay")
+        parse_duration(self.coalesce, "batching.coalesce")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    Bounds.
+
+    Parameters
+    ----------
+    connections : int
+        Open at a time. One more is closed at once, counted and logged.
+    queue_batches : int
+        Batches that wait for a consumer. When the queue is full, receiving stops and the peers
+        wait.
+    closed_history : int
+        Closed connections that ``connections()`` remembers.
+    exhausted_after : float or str
+        With ``copy_out="never"``: how long the area may be dry, while a consumer waits, before
+        that is an `AreaExhaustedError`.
+    """
+
+    connections: int = 1024
+    queue_batches: int = 8
+    closed_history: int = 10_000
+    exhausted_after: Duration = "5 s"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        whole(self.connections, "limits.connections", 1, 2**20)
+        whole(self.queue_batches, "limits.queue_batches", 1, 65536)
+        whole(self.closed_history, "limits.closed_history", 0, 2**24)
+        parse_duration(self.exhausted_after, "limits.exhausted_after")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnect:
+    """
+    Dial again when a connection ends, whatever ended it.
+
+    The new connection has a new id, its positions begin at 0, and the gap is an event: in the
+    log, in ``metrics().gaps`` and in ``connections()`` (columns ``resumes`` and ``gap``).
+
+    Parameters
+    ----------
+    first_delay, max_delay : float or str
+        Before the first attempt, and at most. Bytes that arrive reset the delay.
+    factor : float
+        By which the delay grows.
+    jitter : float
+        Share of the delay, 0 to 1, that is random, so that many clients do not dial at once.
+    attempts : int or None
+        In a row without success, before the source ends with the last error. None: no limit.
+    """
+
+    first_delay: Duration = "100 ms"
+    max_delay: Duration = "30 s"
+    factor: float = 2.0
+    jitter: float = 0.1
+    attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        parse_duration(self.first_delay, "reconnect.first_delay")
+        parse_duration(self.max_delay, "reconnect.max_delay")
+        if not 1.0 <= self.factor < math.inf:
+            raise ConfigError(f"reconnect.factor={self.factor!r} must be 1 or more")
+        if not 0.0 <= self.jitter <= 1.0:
+            raise ConfigError(f"reconnect.jitter={self.jitter!r} must be from 0 to 1")
+        if self.attempts is not None:
+            whole(self.attempts, "reconnect.attempts", 1, 2**31 - 1)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong, with what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+__all__ = [
+    "AreaExhaustedError",
+    "ConfigError",
+    "ForkedError",
+    "FramingError",
+    "UnsupportedError",
+    "ZcrxError",
+]
+
+
+class ZcrxError(OSError):
+    """
+    An operation failed.
+
+    Attributes
+    ----------
+    errno : int
+        The kernel's error number, or the closest one.
+    step : str
+        What was being done, such as ``"io_uring_setup"``.
+    remedy : str
+        What to do about it; ``""`` if there is nothing to say.
+    """
+
+    def __init__(self, code: int, cause: str, *, step: str = "", remedy: str = "") -> None:
+        super().__init__(code, cause)
+        self.step = step
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Cause, step, the kernel's words and the remedy, in one line each."""
+        text = self.strerror or ""
+        where = f"{self.step}: " if self.step else ""
+        number = errno.errorcode.get(self.errno or 0)
+        words = f" [{number}: {os.strerror(self.errno or 0)}]" if number else ""
+        remedy = f"\n{self.remedy}" if self.remedy else ""
+        return f"{where}{text}{words}{remedy}"
+
+
+class UnsupportedError(ZcrxError):
+    """This kernel, container or machine does not offer what is needed."""
+
+
+class AreaExhaustedError(ZcrxError):
+    """Every chunk of the area is held by batches, and copying out is forbidden."""
+
+
+class FramingError(ZcrxError, ValueError):
+    """Bytes do not follow the framing."""
+
+
+class ConfigError(ZcrxError, ValueError):
+    """An option has a value that cannot work; the message names the option."""
+
+    def __init__(self, cause: str, *, step: str = "config", remedy: str = "") -> None:
+        super().__init__(errno.EINVAL, cause, step=step, remedy=remedy)
+
+    def __str__(self) -> str:
+        """The cause alone: an option's value has no kernel's words."""
+        remedy = f"\n{self.remedy}" if self.remedy else ""
+        return f"{self.strerror}{remedy}"
+
+
+class ForkedError(ZcrxError):
+    """A source was used in a forked child of the process that opened it."""
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(
+            errno.EOWNERDEAD,
+            f"this source belongs to process {owner}; its receiver thread does not exist here",
+            step="fork",
+            remedy="Open a source in the child, or start workers with the 'spawn' method.",
+        )
+
+
+_REMEDIES: Final = {
+    ("io_uring_setup", errno.EPERM): (
+        "io_uring is switched off for this process. Look at 'sysctl kernel.io_uring_disabled' (0 "
+        "allows everybody, 1 only CAP_SYS_ADMIN or the group of kernel.io_uring_group); in a "
+        "container, its seccomp profile must allow io_uring_setup, io_uring_enter and "
+        "io_uring_register (Docker: --security-opt seccomp=profile.json)."
+    ),
+    ("io_uring_setup", errno.EACCES): (
+        "A security module forbids io_uring to this process; ask its policy for io_uring."
+    ),
+    ("io_uring_setup", errno.ENOSYS): (
+        "This kernel has no io_uring, or a seccomp profile hides it. Linux 6.0 or newer with "
+        "CONFIG_IO_URING is needed; in a container, its seccomp profile must allow "
+        "io_uring_setup, io_uring_enter and io_uring_register."
+    ),
+    ("io_uring_setup", errno.EINVAL): "Linux 6.0 or newer is needed.",
+    ("io_uring_setup", errno.ENOMEM): (
+        "The ring counts as locked memory: raise RLIMIT_MEMLOCK ('ulimit -l', LimitMEMLOCK= of a "
+        "systemd unit) to 1 MiB or more, or give the process CAP_IPC_LOCK."
+    ),
+    ("io_uring_register", errno.ENOMEM): (
+        "The buffer ring counts as locked memory: raise RLIMIT_MEMLOCK ('ulimit -l', "
+        "LimitMEMLOCK= of a systemd unit) to 1 MiB or more, or give the process CAP_IPC_LOCK."
+    ),
+    ("io_uring_register", errno.EINVAL): "Linux 6.0 or newer is needed.",
+    ("area", errno.ENOMEM): "Ask for a smaller area, or raise the memory limit of the process.",
+    ("area", errno.ENOBUFS): (
+        'Release batches, use copy_out="auto", or ask for a larger area.'
+    ),
+    ("io_uring_setup", errno.EMFILE): "Raise 'ulimit -n'.",
+    ("eventfd", errno.EMFILE): "Raise 'ulimit -n'.",
+}
+_UNSUPPORTED: Final = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+
+
+def from_core(code: int, step: str, detail: str) -> ZcrxError:
+    """
+    Make the exception for an error of the core.
+
+    Parameters
+    ----------
+    code : int
+        -errno.
+    step, detail : str
+        ``struct za_error``.
+    """
+    number = -code
+    if step == "config":
+        return ConfigError(detail)
+    remedy = _REMEDIES.get((step, number), "")
+    kind: type[ZcrxError] = ZcrxError
+    if step.startswith("io_uring") and number in _UNSUPPORTED:
+        kind = UnsupportedError
+    elif number == errno.ENOBUFS:
+        kind = AreaExhaustedError
+    return kind(number, detail, step=step, remedy=remedy)

@@ -1,0 +1,585 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a feed, and the object that hands out its batches."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import errno
+import logging
+import os
+import socket
+import threading
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import pyarrow as pa
+
+from zcrx_arrow import _interrupt
+from zcrx_arrow import address as addresses
+from zcrx_arrow._native import ffi, lib
+from zcrx_arrow._supervisor import CLOSE_REASONS, Dialer, Gap, Supervisor
+from zcrx_arrow.config import (
+    COPY_OUT,
+    PAYLOAD_TYPES,
+    Area,
+    Batching,
+    CopyOut,
+    Duration,
+    Limits,
+    PayloadType,
+    Reconnect,
+    Size,
+    nanoseconds,
+    one_of,
+    parse_duration,
+    parse_size,
+    whole,
+)
+from zcrx_arrow.errors import ConfigError, ForkedError, ZcrxError, from_core
+from zcrx_arrow.framing import Delimited, Framing, Raw
+from zcrx_arrow.metrics import Metrics
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Source", "Transport", "connect", "listen"]
+
+log = logging.getLogger("zcrx_arrow")
+
+Transport = Literal["auto", "copy"]
+_TRANSPORTS: Final[tuple[Transport, ...]] = ("auto", "copy")
+_STEP_NS: Final = 100_000_000  # a waiting Python thread looks for signals this often at least
+_UINT32_MAX: Final = 2**32 - 1
+
+CONNECTIONS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("id", pa.uint32(), nullable=False),
+        pa.field("peer", pa.string()),
+        pa.field("local", pa.string()),
+        pa.field("opened_at", pa.timestamp("ns", "UTC"), nullable=False),
+        pa.field("closed_at", pa.timestamp("ns", "UTC")),
+        pa.field("close_reason", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("bytes", pa.uint64(), nullable=False),
+        pa.field("rows", pa.uint64(), nullable=False),
+        pa.field("partial_bytes", pa.uint32(), nullable=False),
+        pa.field("resumes", pa.uint32()),
+        pa.field("gap", pa.duration("ns")),
+    ]
+)
+
+
+def listen(
+    address: addresses.Address,
+    *,
+    framing: Framing | None = None,
+    transport: Transport = "auto",
+    area: Area | Size = "256 MiB",
+    copy_out: CopyOut = "auto",
+    payload_type: PayloadType = "binary_view",
+    accept: int | None = None,
+    batching: Batching | None = None,
+    limits: Limits | None = None,
+) -> Source:
+    """
+    Accept TCP connections and receive from all of them.
+
+    Parameters
+    ----------
+    address : str or (str, int)
+        Where to listen: ``"127.0.0.1:9000"``, ``"[::1]:9000"``, ``("", 9000)`` for every address;
+        port 0 takes a free one, see ``source.address``.
+    framing : Raw or Delimited, optional
+        How bytes become rows; `Raw` if not given.
+    transport : {"auto", "copy"}
+        How bytes get into the area.
+    area : int, str or Area
+        The receive memory, shared by all connections.
+    copy_out : {"auto", "never", "always"}
+        Whether batches are copied out of the area: when it is nearly full, never (a consumer that
+        holds everything then gets an `AreaExhaustedError`), or always.
+    payload_type : {"binary_view", "string_view", "large_binary", "large_string"}
+        Views point into the area. The large types are compacted copies, for tools that cannot
+        compute on views. The string types check that every message is UTF-8.
+    accept : int, optional
+        Close the listener after that many connections; the source ends when they have ended.
+    batching, limits : optional
+        See `Batching` and `Limits`.
+
+    Returns
+    -------
+    Source
+        To be closed by the caller; a context manager.
+
+    Raises
+    ------
+    ConfigError
+        If an option cannot work.
+    UnsupportedError
+        If the kernel does not let this process use io_uring.
+    ZcrxError
+        If the address cannot be bound.
+    """
+    if accept is not None:
+        whole(accept, "accept", 1, _UINT32_MAX)
+    config = _core_config(framing, transport, area, copy_out, payload_type, batching, limits)
+    config.accept_limit = accept or 0
+    listener = addresses.listen_socket(address)
+    try:
+        bound = addresses.name_of(listener)
+        handle = _open(config)
+        _check(lib.za_source_listen(handle, listener.fileno()), "listen")
+    except BaseException:
+        listener.close()
+        raise
+    listener.detach()
+    return Source(handle, bound, Supervisor(handle, f"listen {bound[0]}:{bound[1]}", None))
+
+
+def connect(
+    address: addresses.Address,
+    *,
+    framing: Framing | None = None,
+    transport: Transport = "auto",
+    area: Area | Size = "256 MiB",
+    copy_out: CopyOut = "auto",
+    payload_type: PayloadType = "binary_view",
+    greeting: bytes = b"",
+    reconnect: Reconnect | None = None,
+    connect_timeout: Duration = "10 s",
+    batching: Batching | None = None,
+    limits: Limits | None = None,
+) -> Source:
+    r"""
+    Connect to a TCP peer and receive from it.
+
+    Parameters
+    ----------
+    address : str or (str, int)
+        Whom to connect to: ``"feed.example:9000"``, ``"[::1]:9000"``, ``("host", 9000)``.
+    greeting : bytes
+        Sent after every connect, such as ``b"SUBSCRIBE\n"``.
+    reconnect : Reconnect, optional
+        Dial again when the connection ends. Without it the source ends with the connection.
+    connect_timeout : float or str
+        For one attempt to connect and greet.
+    framing, transport, area, copy_out, payload_type, batching, limits
+        As for `listen`.
+
+    Returns
+    -------
+    Source
+        To be closed by the caller; a context manager.
+
+    Raises
+    ------
+    ConfigError
+        If an option cannot work.
+    UnsupportedError
+        If the kernel does not let this process use io_uring.
+    ZcrxError
+        If the first connect fails.
+    """
+    if not isinstance(greeting, bytes | bytearray | memoryview):
+        raise ConfigError(f"greeting must be bytes, not {type(greeting).__name__}")
+    if reconnect is not None and not isinstance(reconnect, Reconnect):
+        raise ConfigError("reconnect must be a Reconnect or None")
+    timeout = parse_duration(connect_timeout, "connect_timeout")
+    config = _core_config(framing, transport, area, copy_out, payload_type, batching, limits)
+    dialer = Dialer(address, bytes(greeting), timeout, reconnect)
+    peer = dialer.dial()
+    try:
+        bound = addresses.name_of(peer)
+        handle = _open(config)
+        _check(lib.za_source_add(handle, peer.fileno(), ffi.new("uint32_t *")), "connect")
+    except BaseException:
+        peer.close()
+        raise
+    peer.detach()
+    if reconnect is None:
+        _check(lib.za_source_finish(handle, 0, ffi.NULL), "connect")
+    host, port = addresses.parse_address(address)
+    return Source(handle, bound, Supervisor(handle, f"connect {host}:{port}", dialer))
+
+
+def _core_config(
+    framing: Framing | None,
+    transport: Transport,
+    area: Area | Size,
+    copy_out: CopyOut,
+    payload_type: PayloadType,
+    batching: Batching | None,
+    limits: Limits | None,
+) -> Any:
+    """Translate the options to ``struct za_config``."""
+    one_of(transport, "transport", _TRANSPORTS)
+    framing = Raw() if framing is None else framing
+    batching = batching or Batching()
+    limits = limits or Limits()
+    if not isinstance(framing, Raw | Delimited):
+        raise ConfigError(f"framing must be Raw() or Delimited(...), not {framing!r}")
+    memory = Area.of(area)
+    size = parse_size(memory.size, "area.size")
+    max_bytes = (
+        max(1, min(1 << 20, size // 8))
+        if batching.max_bytes is None
+        else parse_size(batching.max_bytes, "batching.max_bytes")
+    )
+    config = ffi.new("struct za_config *")
+    try:
+        config.area_bytes = size
+        config.chunk_bytes = parse_size(memory.chunk, "area.chunk")
+        config.window_bytes = parse_size(memory.window, "area.window")
+        config.max_batch_bytes = max_bytes
+    except OverflowError:
+        raise ConfigError("area, chunk, window or max_bytes is too large") from None
+    config.max_batch_rows = batching.max_rows
+    config.max_delay_ns = nanoseconds(batching.max_delay, "batching.max_delay")
+    config.coalesce_ns = nanoseconds(batching.coalesce, "batching.coalesce")
+    config.queue_batches = limits.queue_batches
+    config.max_connections = limits.connections
+    config.closed_history = limits.closed_history
+    config.exhausted_ns = nanoseconds(limits.exhausted_after, "limits.exhausted_after")
+    config.copy_out = one_of(copy_out, "copy_out", COPY_OUT)
+    config.payload = one_of(payload_type, "payload_type", PAYLOAD_TYPES)
+    config.framing = lib.ZA_FRAMING_RAW
+    config.max_message_bytes = 1
+    if isinstance(framing, Delimited):
+        config.framing = lib.ZA_FRAMING_DELIMITED
+        config.max_message_bytes = parse_size(framing.max_message, "max_message")
+        config.delimiter_bytes = len(framing.delimiter)
+        ffi.memmove(config.delimiter, framing.delimiter, len(framing.delimiter))
+        config.emit_unterminated = framing.emit_unterminated
+    return config
+
+
+def _open(config: Any) -> Any:
+    """Make the core's source; it is given up when the handle is collected."""
+    error = ffi.new("struct za_error *")
+    out = ffi.new("struct za_source **")
+    if lib.za_source_new(config, ffi.NULL, error, out):
+        raise _from_struct(error)
+    _interrupt.install()
+    return ffi.gc(out[0], lib.za_source_put)
+
+
+def _from_struct(error: Any) -> ZcrxError:
+    step, detail = (ffi.string(text).decode(errors="replace") for text in (error.step, error.detail))
+    return from_core(error.code, step, detail)
+
+
+def _check(code: int, step: str) -> None:
+    if code:
+        raise from_core(code, step, os.strerror(-code))
+
+
+class Source:
+    """
+    A live feed as Arrow record batches.
+
+    Made by `listen` and `connect`. Iterate over it, pass it to anything that reads the Arrow C
+    stream interface (``pyarrow.table(source)``, ``polars.DataFrame(source)``,
+    ``duckdb.sql("from source")``), or use it in ``async for``. Every batch goes to exactly one of
+    those who pull.
+
+    Columns: ``payload``; ``connection`` uint32; ``position`` uint64, the byte offset of the
+    payload's first byte in its connection's stream; ``received_at`` timestamp[ns, UTC]; with
+    `Raw` framing also ``area_offset`` uint64, null when the batch was copied out.
+
+    Ownership
+        Payload buffers of a batch are views into the receive area. They stay valid as long as
+        anything refers to the batch, also after `close`; when the last reference goes, on any
+        thread, the memory goes back to the kernel.
+    Thread safety
+        Every method may be called from any thread.
+    Fork
+        A source belongs to the process that opened it; in a child every method raises
+        `ForkedError`.
+    """
+
+    def __init__(self, handle: Any, address: tuple[str, int], supervisor: Supervisor) -> None:
+        """Not for users: see `listen` and `connect`."""
+        self._handle = handle
+        self._owner = os.getpid()
+        self._closed = False
+        self._supervisor = supervisor
+        self._notify_lock = threading.Lock()
+        self.address = address
+        """(host, port) that this side is bound to."""
+        self.transport: str = ffi.string(lib.za_source_transport(handle)).decode()
+        """How bytes get into the area."""
+        schema = ffi.new("struct ArrowSchema *")
+        _check(lib.za_source_schema(handle, schema), "schema")
+        self.schema: pa.Schema = pa.Schema._import_from_c(int(ffi.cast("uintptr_t", schema)))  # noqa: SLF001
+        """Schema of every batch; its metadata names framing and transport."""
+        _live.add(self)
+        log.info(
+            "%s:%d: transport copy%s",
+            *address,
+            " (incremental buffers)" if lib.za_source_incremental(handle) else "",
+        )
+
+    # --- pulling -----------------------------------------------------------------------------
+
+    def next_batch(self, timeout: Duration | None = None) -> pa.RecordBatch | None:
+        """
+        Wait for the next batch.
+
+        Parameters
+        ----------
+        timeout : float or str, optional
+            Seconds, or text with a unit. Without it, as long as it takes.
+
+        Returns
+        -------
+        pyarrow.RecordBatch or None
+            None when the stream has ended or the source was closed.
+
+        Raises
+        ------
+        TimeoutError
+            If no batch came in time.
+        AreaExhaustedError
+            With ``copy_out="never"``, if every chunk is held by batches. Release some and go on.
+        ZcrxError
+            If the receiver failed.
+        """
+        limit = -1 if timeout is None else nanoseconds(timeout, "timeout")
+        while True:
+            step = _STEP_NS if limit < 0 else min(limit, _STEP_NS)
+            code, batch = self._pull(step)
+            if code not in (-errno.EAGAIN, -errno.EINTR):
+                return batch
+            # Back in Python: a pending signal handler has run by now, and may have raised.
+            if limit >= 0 and code == -errno.EAGAIN:
+                limit -= step
+                if limit <= 0:
+                    raise TimeoutError(errno.ETIMEDOUT, "no batch came in time")
+
+    def _pull(self, timeout_ns: int) -> tuple[int, pa.RecordBatch | None]:
+        """Pull once: 0 and a batch, or -EAGAIN, -EINTR, -ENODATA and None; other codes raise."""
+        self._check_owner()
+        array = ffi.new("struct ArrowArray *")
+        code = lib.za_source_next(self._handle, timeout_ns, array)
+        if code == 0:
+            address = int(ffi.cast("uintptr_t", array))
+            return 0, pa.RecordBatch._import_from_c(address, self.schema)  # noqa: SLF001
+        if code not in (-errno.EAGAIN, -errno.EINTR, -errno.ENODATA):
+            self._raise(code)
+        return code, None
+
+    def _raise(self, code: int) -> None:
+        if code == -errno.ENOBUFS:
+            raise from_core(
+                code,
+                "area",
+                'every chunk of the area is held by batches, and copy_out="never" forbids copying',
+            )
+        error = ffi.new("struct za_error *")
+        lib.za_source_error(self._handle, error)
+        raise _from_struct(error) if error.code else from_core(code, "next", os.strerror(-code))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Iterate over batches until the stream ends."""
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        """Give the next batch; see `next_batch`."""
+        batch = self.next_batch()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        """Iterate over batches without blocking the event loop."""
+        return self._batches()
+
+    async def _batches(self) -> AsyncIterator[pa.RecordBatch]:
+        while True:
+            code, batch = self._pull(0)
+            if batch is not None:
+                yield batch
+            elif code == -errno.ENODATA:
+                return
+            else:
+                await self._arrival()
+
+    async def _arrival(self) -> None:
+        """Wait until there may be something to pull."""
+        fd = lib.za_source_notify_fd(self._handle)
+        if fd < 0:
+            raise from_core(fd, "eventfd", "no descriptor to wait on")
+        # A descriptor of its own for each waiting task: an event loop watches one only once.
+        own = os.dup(fd)
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
+
+        def readable() -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(own)
+            if not arrived.done():
+                arrived.set_result(None)
+
+        try:
+            loop.add_reader(own, readable)
+            if lib.za_source_notify_arm(self._handle):
+                return
+            # Several tasks share the event; whoever misses it looks again soon.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(arrived, timeout=_STEP_NS / 1e9)
+        finally:
+            loop.remove_reader(own)
+            os.close(own)
+
+    def __arrow_c_schema__(self) -> object:
+        """Arrow PyCapsule interface: the schema."""
+        return self.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """
+        Arrow PyCapsule interface: a stream over the same queue.
+
+        It may be taken several times; every batch goes to exactly one of the streams. The stream
+        keeps the source's memory alive, but ends when the source is closed.
+        """
+        self._check_owner()
+        _interrupt.install()
+        stream = ffi.new("struct ArrowArrayStream *")
+        _check(lib.za_source_stream(self._handle, stream), "stream")
+        reader = pa.RecordBatchReader._import_from_c(int(ffi.cast("uintptr_t", stream)))  # noqa: SLF001
+        return reader.__arrow_c_stream__(requested_schema)
+
+    # --- looking -----------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def metrics(self) -> Metrics:
+        """Counters and gauges, see `Metrics`; also after `close`."""
+        self._check_owner()
+        core = ffi.new("struct za_metrics *")
+        lib.za_source_metrics(self._handle, core)
+        open_now = (info for info in self._infos() if not info.closed_ns)
+        reconnects = self._supervisor.reconnects
+        return Metrics.from_core(
+            core,
+            reconnects=reconnects,
+            gaps=reconnects,
+            connection_bytes={info.id: info.bytes for info in open_now},
+        )
+
+    def _infos(self) -> list[Any]:
+        room = lib.za_source_connections(self._handle, ffi.NULL, 0) + 16
+        infos = ffi.new("struct za_conn_info[]", room)
+        found = lib.za_source_connections(self._handle, infos, room)
+        # An element keeps the whole array alive.
+        return [infos[i] for i in range(min(found, room))]
+
+    def connections(self) -> pa.Table:
+        """
+        Give the connections so far, by id.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns ``id`` uint32, ``peer`` and ``local`` string, ``opened_at`` and ``closed_at``
+            timestamp[ns, UTC], ``close_reason`` string (null while open, else ``"eof"`` when the
+            peer ended its stream, ``"reset"``, ``"error"`` for another error of the read,
+            ``"framing"``, or ``"local"`` when this side closed it), ``error`` string, ``bytes``
+            and ``rows`` uint64, ``partial_bytes`` uint32 (received and not delivered), and for a
+            connection that replaces another ``resumes`` uint32 and ``gap`` duration[ns].
+        """
+        self._check_owner()
+        gaps = self._supervisor.gaps()
+        rows = [_connection_row(info, gaps.get(info.id)) for info in self._infos()]
+        return pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), CONNECTIONS_SCHEMA)
+
+    # --- ending ------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop receiving and close the connections; what is queued can still be pulled."""
+        self._check_owner()
+        self._supervisor.stop()
+        lib.za_source_stop(self._handle)
+
+    def close(self) -> None:
+        """
+        Stop receiving, close the connections and drop what is queued. Idempotent.
+
+        Batches that are held stay readable. Rows that nobody had pulled are counted in
+        ``metrics().discarded_rows``.
+        """
+        if self._closed or os.getpid() != self._owner:
+            return
+        self._closed = True
+        self._supervisor.stop()
+        lib.za_source_close(self._handle)
+        self._supervisor.join()
+
+    def __enter__(self) -> Self:
+        """Use the source in a ``with`` statement."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the source."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Warn about a source that was never closed, and close it."""
+        if not getattr(self, "_closed", True) and os.getpid() == self._owner:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __repr__(self) -> str:
+        """Name the source by its address and state."""
+        state = "closed" if self._closed else self.transport
+        return f"<zcrx_arrow.Source {self.address[0]}:{self.address[1]} {state}>"
+
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            raise ForkedError(self._owner)
+
+
+def _connection_row(info: Any, gap: Gap | None) -> dict[str, object]:
+    def text(field: Any) -> str | None:
+        return ffi.string(field).decode(errors="replace") or None
+
+    return {
+        "id": info.id,
+        "peer": text(info.peer),
+        "local": text(info.local),
+        "opened_at": info.opened_ns,
+        "closed_at": info.closed_ns or None,
+        "close_reason": CLOSE_REASONS.get(info.reason),
+        "error": text(info.detail),
+        "bytes": info.bytes,
+        "rows": info.rows,
+        "partial_bytes": info.partial_bytes,
+        "resumes": gap.resumes if gap else None,
+        "gap": gap.nanoseconds if gap else None,
+    }
+
+
+_live: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """End every wait and close every source, before the interpreter goes."""
+    lib.za_exiting()
+    for source in list(_live):
+        source.close()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_interrupt.forget)
