@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
+r"""
 Live network bytes as Arrow record batches.
 
 >>> import zcrx_arrow as zc

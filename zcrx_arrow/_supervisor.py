@@ -7,15 +7,17 @@ import errno
 import logging
 import os
 import random
-import socket
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zcrx_arrow import address as addresses
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow.config import Reconnect, parse_duration
 from zcrx_arrow.errors import ZcrxError
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["CLOSE_REASONS", "Dialer", "Gap", "Supervisor"]
 
@@ -145,7 +147,9 @@ class Supervisor:
             case lib.ZA_EVENT_RESUMED:
                 log.info("%s: resumed after %.3f s", self._name, event.value / 1e9)
             case lib.ZA_EVENT_COPY_OUT_ON:
-                log.info("%s: area nearly full (%d bytes free), copying out", self._name, event.value)
+                log.info(
+                    "%s: area nearly full (%d bytes free), copying out", self._name, event.value
+                )
             case lib.ZA_EVENT_COPY_OUT_OFF:
                 log.info("%s: area free again, no more copying", self._name)
             case lib.ZA_EVENT_STARVED:

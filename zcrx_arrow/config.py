@@ -240,20 +240,20 @@ class Batching:
     max_rows : int
         At this many rows.
     max_bytes : int, str or None
-        When it has reached this many payload bytes (at most a quarter of the area). None: 1 MiB,
+        When it has reached this many payload bytes (at most a quarter of the area). None: 4 MiB,
         or an eighth of a smaller area.
     max_delay : float or str
         At the latest, this long after its first row. A batch leaves at once when a consumer
         waits for it.
     coalesce : float or str
-        At high rates (over 128 KiB in this time), how long a waiting consumer waits for a fuller
-        batch. 0: never.
+        At high rates (over 512 MB/s), how long a waiting consumer waits for a fuller batch.
+        0: not at all.
     """
 
     max_rows: int = 65536
     max_bytes: Size | None = None
     max_delay: Duration = "10 ms"
-    coalesce: Duration = "200 us"
+    coalesce: Duration = "1 ms"
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -108,9 +108,7 @@ _REMEDIES: Final = {
     ),
     ("io_uring_register", errno.EINVAL): "Linux 6.0 or newer is needed.",
     ("area", errno.ENOMEM): "Ask for a smaller area, or raise the memory limit of the process.",
-    ("area", errno.ENOBUFS): (
-        'Release batches, use copy_out="auto", or ask for a larger area.'
-    ),
+    ("area", errno.ENOBUFS): ('Release batches, use copy_out="auto", or ask for a larger area.'),
     ("io_uring_setup", errno.EMFILE): "Raise 'ulimit -n'.",
     ("eventfd", errno.EMFILE): "Raise 'ulimit -n'.",
 }

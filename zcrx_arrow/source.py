@@ -9,12 +9,10 @@ import contextlib
 import errno
 import logging
 import os
-import socket
 import threading
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 import pyarrow as pa
 
@@ -44,6 +42,7 @@ from zcrx_arrow.framing import Delimited, Framing, Raw
 from zcrx_arrow.metrics import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
 __all__ = ["Source", "Transport", "connect", "listen"]
@@ -53,6 +52,7 @@ log = logging.getLogger("zcrx_arrow")
 Transport = Literal["auto", "copy"]
 _TRANSPORTS: Final[tuple[Transport, ...]] = ("auto", "copy")
 _STEP_NS: Final = 100_000_000  # a waiting Python thread looks for signals this often at least
+_AGAIN: Final = (-errno.EAGAIN, -errno.EINTR)
 _UINT32_MAX: Final = 2**32 - 1
 
 CONNECTIONS_SCHEMA: Final = pa.schema(
@@ -225,7 +225,7 @@ def _core_config(
     memory = Area.of(area)
     size = parse_size(memory.size, "area.size")
     max_bytes = (
-        max(1, min(1 << 20, size // 8))
+        max(1, min(4 << 20, size // 8))
         if batching.max_bytes is None
         else parse_size(batching.max_bytes, "batching.max_bytes")
     )
@@ -268,7 +268,9 @@ def _open(config: Any) -> Any:
 
 
 def _from_struct(error: Any) -> ZcrxError:
-    step, detail = (ffi.string(text).decode(errors="replace") for text in (error.step, error.detail))
+    step, detail = (
+        ffi.string(text).decode(errors="replace") for text in (error.step, error.detail)
+    )
     return from_core(error.code, step, detail)
 
 
@@ -352,7 +354,7 @@ class Source:
         while True:
             step = _STEP_NS if limit < 0 else min(limit, _STEP_NS)
             code, batch = self._pull(step)
-            if code not in (-errno.EAGAIN, -errno.EINTR):
+            if code not in _AGAIN:
                 return batch
             # Back in Python: a pending signal handler has run by now, and may have raised.
             if limit >= 0 and code == -errno.EAGAIN:
@@ -362,17 +364,18 @@ class Source:
 
     def _pull(self, timeout_ns: int) -> tuple[int, pa.RecordBatch | None]:
         """Pull once: 0 and a batch, or -EAGAIN, -EINTR, -ENODATA and None; other codes raise."""
-        self._check_owner()
         array = ffi.new("struct ArrowArray *")
         code = lib.za_source_next(self._handle, timeout_ns, array)
         if code == 0:
             address = int(ffi.cast("uintptr_t", array))
             return 0, pa.RecordBatch._import_from_c(address, self.schema)  # noqa: SLF001
-        if code not in (-errno.EAGAIN, -errno.EINTR, -errno.ENODATA):
+        if code not in _AGAIN and code != -errno.ENODATA:
             self._raise(code)
         return code, None
 
-    def _raise(self, code: int) -> None:
+    def _raise(self, code: int) -> NoReturn:
+        if code == -errno.EOWNERDEAD:
+            raise ForkedError(self._owner)
         if code == -errno.ENOBUFS:
             raise from_core(
                 code,
@@ -384,8 +387,20 @@ class Source:
         raise _from_struct(error) if error.code else from_core(code, "next", os.strerror(-code))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        """Iterate over batches until the stream ends."""
-        return self
+        """Iterate over batches until the stream ends; raises what `next_batch` raises."""
+        # The hot loop: no allocation but the batch, and back in Python often enough for signals.
+        array = ffi.new("struct ArrowArray *")
+        address = int(ffi.cast("uintptr_t", array))
+        pull, handle, schema = lib.za_source_next, self._handle, self.schema
+        move = pa.RecordBatch._import_from_c  # noqa: SLF001 - documented for cffi
+        while True:
+            code = pull(handle, _STEP_NS, array)
+            if code == 0:
+                yield move(address, schema)
+            elif code == -errno.ENODATA:
+                return
+            elif code not in _AGAIN:
+                self._raise(code)
 
     def __next__(self) -> pa.RecordBatch:
         """Give the next batch; see `next_batch`."""

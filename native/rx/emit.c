@@ -4,9 +4,10 @@
 
 #include "receiver.h"
 
-/* At or above this many bytes in one coalescing time, batches fill by themselves soon enough that
- * waking a puller for each completion would cost more than it brings. */
-#define BUSY_BYTES (128U << 10)
+/* At or above this rate batches fill by themselves soon enough that waking a puller for each
+ * completion would cost more than it brings. Measured over at least the window. */
+#define BUSY_BYTES_PER_S 512e6
+#define RATE_WINDOW_NS 200000
 
 bool za_emit_ready(struct za_receiver *r)
 {
@@ -78,15 +79,12 @@ void za_emit_discard(struct za_receiver *r)
 	r->cutter.batch = NULL;
 }
 
-/* How fast bytes come, measured over at least one coalescing time. */
 void za_emit_count_rate(struct za_receiver *r, uint64_t bytes)
 {
-	int64_t window_ns = (int64_t)r->config.coalesce_ns;
 	int64_t elapsed = r->now_ns - r->window_start_ns;
 
-	if (elapsed >= window_ns) {
-		r->busy = window_ns && (double)r->window_bytes * (double)window_ns >=
-					       (double)BUSY_BYTES * (double)elapsed;
+	if (elapsed >= RATE_WINDOW_NS) {
+		r->busy = (double)r->window_bytes * 1e9 >= BUSY_BYTES_PER_S * (double)elapsed;
 		r->window_start_ns = r->now_ns;
 		r->window_bytes = 0;
 	}

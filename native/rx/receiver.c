@@ -60,6 +60,30 @@ static void arm_waker(struct za_receiver *r)
 	r->in_flight++;
 }
 
+/* Sees to it that something completes in at most `ns`. Returns what to wait for at the most: -1 if
+ * the alarm does it. */
+static int64_t set_alarm(struct za_receiver *r, int64_t ns)
+{
+	int64_t due = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC) + ns;
+	struct io_uring_sqe *sqe;
+
+	if (r->alarm.armed)
+		return r->alarm.due_ns <= due ? -1 : ns;
+	sqe = za_receiver_sqe(r, za_request_data(ZA_REQUEST_ALARM, 0, 0));
+	if (!sqe)
+		return ns;
+	r->alarm.delay.tv_sec = ns / 1000000000;
+	r->alarm.delay.tv_nsec = ns % 1000000000;
+	sqe->opcode = IORING_OP_TIMEOUT;
+	sqe->fd = -1;
+	sqe->addr = (uint64_t)(uintptr_t)&r->alarm.delay;
+	sqe->len = 1;
+	r->alarm.armed = true;
+	r->alarm.due_ns = due;
+	r->in_flight++;
+	return -1;
+}
+
 /* --- being told things --------------------------------------------------------------------- */
 
 void za_receiver_wake(struct za_receiver *r)
@@ -250,6 +274,11 @@ static void completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
 		r->waker_cancelling = false;
 		r->in_flight--;
 		break;
+	case ZA_REQUEST_ALARM:
+		r->alarm.armed = false;
+		r->alarm.cancelling = false;
+		r->in_flight--;
+		break;
 	case ZA_REQUEST_ACCEPT:
 		za_listener_completed(r, cqe);
 		break;
@@ -321,6 +350,8 @@ static void wait_for_completions(struct za_receiver *r)
 		    (atomic_load(&r->pending) && za_queue_hungry(r->queue)))
 			ns = 0;
 	}
+	if (ns > 0)
+		ns = set_alarm(r, ns);
 	code = za_ring_enter(&r->ring, ns ? 1 : 0, ns);
 	za_count(&r->stats->enters, 1);
 	atomic_store(&r->asleep, 0);
@@ -341,6 +372,9 @@ static enum za_step wind_up(struct za_receiver *r)
 	if (r->waker_armed && !r->waker_cancelling)
 		r->waker_cancelling =
 			za_receiver_cancel(r, za_request_data(ZA_REQUEST_WAKER, 0, 0));
+	if (r->alarm.armed && !r->alarm.cancelling)
+		r->alarm.cancelling =
+			za_receiver_cancel(r, za_request_data(ZA_REQUEST_ALARM, 0, 0));
 	if (r->in_flight) {
 		int code = za_ring_enter(&r->ring, 1, -1);
 

@@ -19,9 +19,10 @@
 
 enum za_request_kind {
 	ZA_REQUEST_WAKER = 1,
+	ZA_REQUEST_ALARM,
 	ZA_REQUEST_ACCEPT,
 	ZA_REQUEST_RECEIVE,
-	ZA_REQUEST_CANCEL
+	ZA_REQUEST_CANCEL,
 };
 
 /* What other threads ask of the receiver. */
@@ -46,6 +47,15 @@ struct za_listener {
 	int64_t retry_ns; /* after a failure: not before that time */
 };
 
+/* A timer in the ring. It is set once and left to fire, even when it turns out that nobody needs
+ * it at that time: setting a timer for each wait (IORING_ENTER_EXT_ARG) costs more than receiving
+ * 64 KiB where the timer is the hypervisor's. */
+struct za_alarm {
+	bool armed, cancelling;
+	int64_t due_ns; /* CLOCK_MONOTONIC */
+	struct __kernel_timespec delay;
+};
+
 struct za_receiver {
 	struct za_config config;
 	struct za_sys sys;
@@ -59,6 +69,7 @@ struct za_receiver {
 	struct za_transport transport;
 	struct za_conns conns;
 	struct za_listener listener;
+	struct za_alarm alarm;
 	struct za_cutter cutter;
 	struct za_cut cut;                    /* the fragment being cut, if cut.conn */
 	struct za_fragment fragment;          /* where it came from */

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twin.h - the kernel twin: io_uring in memory, behind the system-call boundary (rx/sys.h).
+ *
+ * It keeps the kernel's rules as far as the `copy` transport uses them - submission and completion
+ * rings with overflow, multishot accept and receive, provided-buffer rings with plain and
+ * incremental buffers, cancel, timeouts, a waker - and stops the program on what the kernel would
+ * silently accept: memory offered twice, a descriptor closed twice, a receive armed twice.
+ * What happens when (sizes of fragments, spurious ends, order of sockets) comes from a seed.
+ *
+ * Stepped: a wait with nothing to wait for gives -ETIME at once, or advances the twin's clock to
+ * the next timeout. One thread; every run of a seed is the same.
+ * Threaded: waits block. The receiver thread enters, other threads send, release and wake.
+ *
+ * Source of the rules: Linux 6.18 io_uring/net.c (io_recv), io_uring/kbuf.c, io_uring/io_uring.c
+ * (io_cqe_overflow), io_uring_enter(2). Checked against a real kernel: tests/test_conformance.c.
+ */
+#ifndef ZA_TWIN_H
+#define ZA_TWIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../rx/sys.h"
+
+struct za_twin;
+
+struct za_twin_options {
+	uint64_t seed;
+	bool threaded;
+	bool no_incremental;     /* a kernel before 6.12 */
+	bool no_defer_taskrun;   /* a kernel before 6.1 */
+	int setup_error;         /* -errno that io_uring_setup() gives; 0: none */
+	uint32_t cq_entries;     /* at most; 0: what is asked for */
+	uint32_t receive_buffer; /* of a socket, bytes; 0: 256 KiB */
+	uint32_t max_fragment;   /* bytes a receive takes at most; 0: what fits */
+	/* of 1000 receives, so many: */
+	uint32_t spurious_nobufs; /* end with ENOBUFS although there is a buffer */
+	uint32_t spurious_end;    /* end after their bytes, as when the CQ is full */
+	/* of 1000 enters, so many give -EINTR */
+	uint32_t spurious_eintr;
+	uint32_t accept_failures; /* first accepts that give -EMFILE */
+	/* Called before bytes are written to a buffer: the test's chance to object. */
+	void (*before_write)(void *arg, const void *at, size_t bytes);
+	void *arg;
+};
+
+struct za_twin_counts {
+	uint64_t received, bytes, nobufs, cancelled, overflows, interrupted;
+	uint32_t buffers_held; /* offered and not used up */
+	uint32_t open_sockets;
+};
+
+struct za_twin *za_twin_new(const struct za_twin_options *options);
+/* Stops the program if a socket, waker or ring is still open. */
+void za_twin_free(struct za_twin *twin);
+struct za_sys za_twin_sys(struct za_twin *twin);
+
+/* A listening socket; a connected one; one that waits to be accepted. Descriptors from 1000 on. */
+int za_twin_listener(struct za_twin *twin);
+int za_twin_socket(struct za_twin *twin);
+int za_twin_connect(struct za_twin *twin, int listener);
+
+/* The peer's side, by the socket's descriptor on this side. */
+/* How many bytes the socket took; 0 when its receive buffer is full or this side closed it. */
+size_t za_twin_send(struct za_twin *twin, int fd, const void *data, size_t bytes);
+void za_twin_end(struct za_twin *twin, int fd);
+/* What was not received yet is lost, as with TCP; returns how many bytes. */
+size_t za_twin_reset(struct za_twin *twin, int fd, int error);
+bool za_twin_is_open(struct za_twin *twin, int fd);
+
+void za_twin_advance(struct za_twin *twin, int64_t ns);
+struct za_twin_counts za_twin_counts(struct za_twin *twin);
+/* The twin's randomness, for the test that drives it. */
+uint64_t za_twin_random(uint64_t *state);
+
+#endif

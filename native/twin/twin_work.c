@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twin_work.c - what the kernel does between two enters: requests progress and complete. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "twin_internal.h"
+
+#define RECEIVES_IN_A_ROW 32 /* MULTISHOT_MAX_RETRY of io_uring/net.c */
+
+/* --- completions --------------------------------------------------------------------------- */
+
+static uint32_t *cq_head(struct za_twin *t)
+{
+	return (uint32_t *)(void *)(t->ring_map + t->params.cq_off.head);
+}
+
+static uint32_t *cq_tail(struct za_twin *t)
+{
+	return (uint32_t *)(void *)(t->ring_map + t->params.cq_off.tail);
+}
+
+uint32_t twin_cq_ready(struct za_twin *t)
+{
+	return *cq_tail(t) - __atomic_load_n(cq_head(t), __ATOMIC_ACQUIRE);
+}
+
+static bool cq_post(struct za_twin *t, const struct io_uring_cqe *cqe)
+{
+	struct io_uring_cqe *cqes = (void *)(t->ring_map + t->params.cq_off.cqes);
+	uint32_t tail = *cq_tail(t);
+
+	/* While some wait outside, new ones queue up behind them: order is kept. */
+	if (t->overflow || twin_cq_ready(t) == t->params.cq_entries)
+		return false;
+	memcpy(&cqes[tail & (t->params.cq_entries - 1)], cqe, sizeof(*cqe));
+	__atomic_store_n(cq_tail(t), tail + 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+static void cq_overflow(struct za_twin *t, const struct io_uring_cqe *cqe)
+{
+	struct twin_cqe *waiting = calloc(1, sizeof(*waiting));
+
+	memcpy(&waiting->cqe, cqe, sizeof(*cqe));
+	if (t->overflow_last)
+		t->overflow_last->next = waiting;
+	else
+		t->overflow = waiting;
+	t->overflow_last = waiting;
+	t->counts.overflows++;
+}
+
+/* A last completion is never lost (IORING_FEAT_NODROP). */
+void twin_post(struct za_twin *t, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	struct io_uring_cqe cqe = {.user_data = user_data, .res = res, .flags = flags};
+
+	if (!cq_post(t, &cqe))
+		cq_overflow(t, &cqe);
+}
+
+bool twin_flush_overflow(struct za_twin *t)
+{
+	bool any = false;
+
+	while (t->overflow && twin_cq_ready(t) < t->params.cq_entries) {
+		struct twin_cqe *first = t->overflow;
+
+		t->overflow = NULL;
+		cq_post(t, &first->cqe);
+		t->overflow = first->next;
+		if (!t->overflow)
+			t->overflow_last = NULL;
+		free(first);
+		any = true;
+	}
+	return any;
+}
+
+/* --- requests ------------------------------------------------------------------------------ */
+
+static void remove_request(struct za_twin *t, struct twin_request *request)
+{
+	struct twin_request **at = &t->first, *before = NULL;
+
+	while (*at != request) {
+		before = *at;
+		at = &(*at)->next;
+	}
+	*at = request->next;
+	if (t->last == request)
+		t->last = before;
+	free(request);
+}
+
+static void to_the_end(struct za_twin *t, struct twin_request *request)
+{
+	struct twin_request **at = &t->first;
+
+	if (t->last == request)
+		return;
+	while (*at != request)
+		at = &(*at)->next;
+	*at = request->next;
+	request->next = NULL;
+	t->last->next = request;
+	t->last = request;
+}
+
+static bool complete(struct za_twin *t, struct twin_request *request, int32_t res, uint32_t flags)
+{
+	twin_post(t, request->user_data, res, flags);
+	remove_request(t, request);
+	return true;
+}
+
+void twin_cancel(struct za_twin *t, uint64_t user_data, uint64_t target)
+{
+	for (struct twin_request *at = t->first; at; at = at->next)
+		if (at->user_data == target) {
+			t->counts.cancelled++;
+			complete(t, at, -ECANCELED, 0);
+			twin_post(t, user_data, 0, 0);
+			return;
+		}
+	twin_post(t, user_data, -ENOENT, 0);
+}
+
+static bool work_read(struct za_twin *t, struct twin_request *request)
+{
+	struct twin_file *waker = twin_file(t, request->fd, TWIN_WAKER);
+
+	if (!waker->counter)
+		return false;
+	memcpy((void *)(uintptr_t)request->addr, &waker->counter, sizeof(waker->counter));
+	waker->counter = 0;
+	return complete(t, request, sizeof(waker->counter), 0);
+}
+
+static bool work_accept(struct za_twin *t, struct twin_request *request)
+{
+	struct twin_file *listener = twin_file(t, request->fd, TWIN_LISTENER);
+	struct io_uring_cqe cqe = {.user_data = request->user_data, .flags = ZA_CQE_F_MORE};
+
+	if (!listener->waiting_n)
+		return false;
+	if (t->accept_failures) {
+		t->accept_failures--;
+		return complete(t, request, -EMFILE, 0);
+	}
+	cqe.res = listener->waiting[0];
+	listener->waiting_n--;
+	memmove(listener->waiting, listener->waiting + 1,
+		listener->waiting_n * sizeof(listener->waiting[0]));
+	if (!cq_post(t, &cqe))
+		return complete(t, request, cqe.res, 0);
+	return true;
+}
+
+/* How many bytes this receive finds: what has arrived depends on the network's mood. */
+static uint32_t fragment_bytes(struct za_twin *t)
+{
+	uint32_t most = t->options.max_fragment ? t->options.max_fragment : 1U << 20;
+
+	switch (twin_below(t, 4)) {
+	case 0:
+		return 1 + (uint32_t)twin_below(t, 4);
+	case 1:
+		return 1 + (uint32_t)twin_below(t, most < 200 ? most : 200);
+	case 2:
+		return 1 + (uint32_t)twin_below(t, most);
+	default:
+		return most;
+	}
+}
+
+static bool receive_bytes(struct za_twin *t, struct twin_request *request, struct twin_file *socket)
+{
+	struct io_uring_cqe cqe = {.user_data = request->user_data};
+	uint32_t flags;
+
+	if (!twin_has_buffer(t) || twin_chance(t, t->options.spurious_nobufs)) {
+		t->counts.nobufs++;
+		return complete(t, request, -ENOBUFS, 0);
+	}
+	cqe.res = (int32_t)twin_fill(t, socket, fragment_bytes(t), &flags);
+	t->counts.received++;
+	t->counts.bytes += (uint32_t)cqe.res;
+	if (socket->n)
+		flags |= ZA_CQE_F_SOCK_NONEMPTY;
+	cqe.flags = flags | ZA_CQE_F_MORE;
+	/* A multishot request whose completion does not fit ends with it. */
+	if (twin_chance(t, t->options.spurious_end) || !cq_post(t, &cqe))
+		return complete(t, request, cqe.res, flags);
+	if (++request->in_a_row >= RECEIVES_IN_A_ROW) {
+		request->in_a_row = 0;
+		to_the_end(t, request);
+	}
+	return true;
+}
+
+static bool work_receive(struct za_twin *t, struct twin_request *request)
+{
+	struct twin_file *socket = twin_file(t, request->fd, TWIN_SOCKET);
+
+	if (socket->error) {
+		int error = socket->error;
+
+		socket->error = 0; /* reported once, then end of stream: as sk->sk_err */
+		socket->ended = true;
+		return complete(t, request, error, 0);
+	}
+	if (socket->n)
+		return receive_bytes(t, request, socket);
+	if (socket->ended)
+		return complete(t, request, 0, 0);
+	return false;
+}
+
+int64_t twin_now(struct za_twin *t)
+{
+	struct timespec ts;
+
+	if (!t->options.threaded)
+		return t->clock_ns;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t twin_next_due(struct za_twin *t)
+{
+	int64_t due = INT64_MAX;
+
+	for (struct twin_request *at = t->first; at; at = at->next)
+		if (at->opcode == IORING_OP_TIMEOUT && at->due_ns < due)
+			due = at->due_ns;
+	return due;
+}
+
+static bool progress(struct za_twin *t, struct twin_request *request)
+{
+	switch (request->opcode) {
+	case IORING_OP_READ:
+		return work_read(t, request);
+	case IORING_OP_ACCEPT:
+		return work_accept(t, request);
+	case IORING_OP_RECV:
+		return work_receive(t, request);
+	case IORING_OP_TIMEOUT:
+		return twin_now(t) >= request->due_ns && complete(t, request, -ETIME, 0);
+	default:
+		return false;
+	}
+}
+
+/* One request makes one step of progress; in stepped runs a random one of those that can. */
+bool twin_work(struct za_twin *t)
+{
+	uint64_t skip = t->options.threaded ? 0 : twin_below(t, 4);
+
+	for (int round = 0; round < 2; round++) {
+		for (struct twin_request *at = t->first, *next; at; at = next) {
+			next = at->next;
+			if (round == 0 && skip) {
+				skip--;
+				continue;
+			}
+			if (progress(t, at))
+				return true;
+		}
+	}
+	return false;
+}
