@@ -30,6 +30,26 @@ CLOSE_REASONS: Final = {
     lib.ZA_CLOSE_FRAMING: "framing",
     lib.ZA_CLOSE_LOCAL: "local",
 }
+_ORDINARY: Final = ("eof", "local")
+_WORDS: Final = {
+    lib.ZA_EVENT_OPENED: (logging.INFO, "connection {connection} opened"),
+    lib.ZA_EVENT_CLOSED: (logging.INFO, "connection {connection} closed ({reason})"),
+    lib.ZA_EVENT_REFUSED: (
+        logging.WARNING,
+        "connection refused, the limit is {value} (limits.connections, accept)",
+    ),
+    lib.ZA_EVENT_ACCEPT: (logging.WARNING, "accept failed, trying again: {error}"),
+    lib.ZA_EVENT_PAUSED: (logging.INFO, "paused, the consumer is slower than the peers"),
+    lib.ZA_EVENT_RESUMED: (logging.INFO, "resumed after {seconds:.3f} s"),
+    lib.ZA_EVENT_COPY_OUT_ON: (
+        logging.INFO,
+        "area nearly full ({value} bytes free), copying out",
+    ),
+    lib.ZA_EVENT_COPY_OUT_OFF: (logging.INFO, "area free again, no more copying"),
+    lib.ZA_EVENT_STARVED: (logging.WARNING, "no chunk of the area is free"),
+    lib.ZA_EVENT_FAILED: (logging.ERROR, "receiver failed: {error}"),
+    lib.ZA_EVENT_LOST: (logging.WARNING, "{value} events were not logged"),
+}
 _LOOK_NS: Final = 1_000_000_000
 
 
@@ -99,7 +119,7 @@ class Supervisor:
         self._thread.start()
 
     def gaps(self) -> dict[int, Gap]:
-        """Connections that replace another, by id."""
+        """Give the connections that replace another, by id."""
         with self._lock:
             return dict(self._gaps)
 
@@ -125,41 +145,20 @@ class Supervisor:
                 self._replace(event)
 
     def _log(self, event: Any) -> None:
-        who = f"{self._name}: connection {event.connection}"
         error = os.strerror(event.error) if event.error else ""
-        match event.kind:
-            case lib.ZA_EVENT_OPENED:
-                log.info("%s opened", who)
-            case lib.ZA_EVENT_CLOSED:
-                reason = CLOSE_REASONS.get(event.value, "?")
-                level = logging.INFO if reason in ("eof", "local") else logging.WARNING
-                log.log(level, "%s closed (%s)%s", who, reason, f": {error}" if error else "")
-            case lib.ZA_EVENT_REFUSED:
-                log.warning(
-                    "%s: connection refused, the limit is %d (limits.connections, accept)",
-                    self._name,
-                    event.value,
-                )
-            case lib.ZA_EVENT_ACCEPT:
-                log.warning("%s: accept failed, trying again: %s", self._name, error)
-            case lib.ZA_EVENT_PAUSED:
-                log.info("%s: paused, the consumer is slower than the peers", self._name)
-            case lib.ZA_EVENT_RESUMED:
-                log.info("%s: resumed after %.3f s", self._name, event.value / 1e9)
-            case lib.ZA_EVENT_COPY_OUT_ON:
-                log.info(
-                    "%s: area nearly full (%d bytes free), copying out", self._name, event.value
-                )
-            case lib.ZA_EVENT_COPY_OUT_OFF:
-                log.info("%s: area free again, no more copying", self._name)
-            case lib.ZA_EVENT_STARVED:
-                log.warning("%s: no chunk of the area is free", self._name)
-            case lib.ZA_EVENT_FAILED:
-                log.error("%s: receiver failed: %s", self._name, error)
-            case lib.ZA_EVENT_LOST:
-                log.warning("%s: %d events were not logged", self._name, event.value)
-            case _:
-                log.debug("%s: ended", self._name)
+        level, text = _WORDS.get(event.kind, (logging.DEBUG, "ended"))
+        reason = ""
+        if event.kind == lib.ZA_EVENT_CLOSED:
+            reason = CLOSE_REASONS.get(event.value, "?")
+            level = logging.INFO if reason in _ORDINARY else logging.WARNING
+        said = text.format(
+            connection=event.connection,
+            value=event.value,
+            seconds=event.value / 1e9,
+            error=error,
+            reason=f"{reason}: {error}" if error else reason,
+        )
+        log.log(level, "%s: %s", self._name, said)
 
     def _replace(self, event: Any) -> None:
         dialer = self._dialer
@@ -207,6 +206,7 @@ class Supervisor:
         )
 
     def _give_up(self, error: ZcrxError) -> None:
-        text = f"{error.strerror}; gave up after {self._dialer.failures if self._dialer else 0} attempts"
+        failures = self._dialer.failures if self._dialer else 0
+        text = f"{error.strerror}; gave up after {failures} attempts"
         log.error("%s: %s", self._name, text)
         lib.za_source_finish(self._handle, -(error.errno or errno.EIO), text.encode())

@@ -37,7 +37,7 @@ class ZcrxError(OSError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Cause, step, the kernel's words and the remedy, in one line each."""
+        """Give cause, step and the kernel's words, and the remedy on a line of its own."""
         text = self.strerror or ""
         where = f"{self.step}: " if self.step else ""
         number = errno.errorcode.get(self.errno or 0)
@@ -47,7 +47,7 @@ class ZcrxError(OSError):
 
 
 class UnsupportedError(ZcrxError):
-    """This kernel, container or machine does not offer what is needed."""
+    """What is needed is not offered by this kernel, container or machine."""
 
 
 class AreaExhaustedError(ZcrxError):
@@ -65,7 +65,7 @@ class ConfigError(ZcrxError, ValueError):
         super().__init__(errno.EINVAL, cause, step=step, remedy=remedy)
 
     def __str__(self) -> str:
-        """The cause alone: an option's value has no kernel's words."""
+        """Give the cause alone: an option's value has no kernel's words."""
         remedy = f"\n{self.remedy}" if self.remedy else ""
         return f"{self.strerror}{remedy}"
 

@@ -512,8 +512,9 @@ class Source:
         """
         self._check_owner()
         gaps = self._supervisor.gaps()
-        rows = [_connection_row(info, gaps.get(info.id)) for info in self._infos()]
-        return pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), CONNECTIONS_SCHEMA)
+        infos = sorted(self._infos(), key=lambda info: int(info.id))
+        rows = [_connection_row(info, gaps.get(info.id)) for info in infos]
+        return pa.Table.from_pylist(rows, CONNECTIONS_SCHEMA)
 
     # --- ending ------------------------------------------------------------------------------
 
