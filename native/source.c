@@ -250,10 +250,15 @@ int za_source_finish(struct za_source *source, int code, const char *detail)
 /* True if the area has been dry for so long that only the one who waits can help. */
 static bool exhausted(struct za_source *source)
 {
+	struct za_refill_level level;
 	uint64_t since = za_read(&source->receiver.starved_since_ns);
 
-	return source->receiver.config.copy_out == ZA_COPY_OUT_NEVER && since &&
-	       (uint64_t)za_monotonic_ns() - since > source->receiver.config.exhausted_ns;
+	if (source->receiver.config.copy_out != ZA_COPY_OUT_NEVER || !since ||
+	    (uint64_t)za_monotonic_ns() - since <= source->receiver.config.exhausted_ns)
+		return false;
+	/* The receiver may not have noticed yet that somebody has released. */
+	level = za_refill_level(&source->receiver.area->refill);
+	return !level.free && !level.offered;
 }
 
 /* One bounded wait for something to pull. */

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test relies on; above all: nothing that was lent may be out when a test ends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import zcrx_arrow as zc
+from zcrx_arrow._native import lib
+from zcrx_arrow.errors import UnsupportedError
+
+ROOT = Path(__file__).parent.parent
+
+
+def unavailable(reason: str) -> None:
+    """Skip on a user's machine; fail in CI, where everything must run."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def io_uring() -> None:
+    try:
+        with closing(zc.listen("127.0.0.1:0")):
+            pass
+    except UnsupportedError as error:
+        unavailable(str(error))
+
+
+def receiver_threads() -> int:
+    names = []
+    for comm in Path("/proc/self/task").glob("*/comm"):
+        try:
+            names.append(comm.read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return names.count("zcrx-receiver")
+
+
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def eventually(condition, timeout: float = 20.0):
+    """Poll until the condition holds; give what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"never came true: {condition}")
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_outstanding():
+    areas, threads = lib.za_live_areas(), receiver_threads()
+    yield
+    gc.collect()
+    eventually(lambda: (gc.collect(), lib.za_outstanding() == 0)[1], 5)
+    eventually(lambda: lib.za_live_areas() <= areas, 5)
+    eventually(lambda: receiver_threads() <= threads, 5)
+
+
+@pytest.fixture(params=["copy"])
+def transport(request) -> str:
+    """Every way for bytes to get into the area; integration tests run on each."""
+    return request.param
+
+
+class Sender(threading.Thread):
+    """Sends pieces to an address from a thread, then ends the stream."""
+
+    def __init__(self, address, pieces, *, hold: threading.Event | None = None) -> None:
+        super().__init__(daemon=True)
+        self.address, self.pieces, self.hold = address, list(pieces), hold
+        self.error: OSError | None = None
+        self.start()
+
+    def run(self) -> None:
+        import socket
+
+        try:
+            with socket.create_connection(self.address[:2]) as peer:
+                for piece in self.pieces:
+                    peer.sendall(piece)
+                if self.hold:
+                    self.hold.wait()
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(65536):
+                    pass
+        except OSError as error:
+            self.error = error
+
+
+@pytest.fixture
+def send():
+    senders: list[Sender] = []
+
+    def start(address, *pieces, **options) -> Sender:
+        senders.append(Sender(address, pieces, **options))
+        return senders[-1]
+
+    yield start
+    for sender in senders:
+        if sender.hold:
+            sender.hold.set()
+        sender.join(20)
+        assert not sender.is_alive(), "a sender hangs"
+
+
+@pytest.fixture
+def run_python():
+    """Run a script in a process of its own; give what it printed."""
+
+    def run(script: str, *, code: int | None = 0, timeout: float = 60, **options):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **options,
+        )
+        if code is not None:
+            assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
