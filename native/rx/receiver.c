@@ -313,31 +313,50 @@ static int64_t shorter(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* How long to wait for completions: 0 not at all, -1 until there is one. */
-static int64_t patience_ns(struct za_receiver *r)
+/* Whether nothing can arrive until a chunk is returned; whoever returns one then wakes us. */
+static bool look_for_chunks(struct za_receiver *r)
 {
-	int64_t ns = za_emit_patience_ns(r);
 	bool starved = r->transport.ops->starved(&r->transport);
 
-	if (starved && !atomic_load_explicit(&r->starved_since_ns, memory_order_relaxed)) {
+	if (starved && !za_read(&r->starved_since_ns)) {
 		za_count(&r->stats->starved, 1);
 		za_receiver_event(r, ZA_EVENT_STARVED, 0, 0, 0);
 		za_gauge(&r->starved_since_ns, (uint64_t)za_monotonic_ns());
 	} else if (!starved) {
 		za_gauge(&r->starved_since_ns, 0);
 	}
+	return starved;
+}
+
+/* How long to wait for completions: 0 not at all, -1 until there is one. */
+static int64_t patience_ns(struct za_receiver *r, bool starved)
+{
+	int64_t ns = za_emit_patience_ns(r);
+
 	if (r->retry || (r->arm_first && !starved))
 		return 0;
 	if (r->listener.fd >= 0 && !r->listener.armed && !r->stopping)
-		ns = shorter(ns, r->listener.retry_ns > r->now_ns ? r->listener.retry_ns - r->now_ns
-								  : 0);
+		ns = shorter(ns, r->listener.retry_ns > r->now_ns
+					 ? r->listener.retry_ns - r->now_ns
+					 : 0);
 	return ns;
+}
+
+/* True if something has come up since we looked: there is no sleeping then. Called with `asleep`
+ * set, see za_receiver_wake(). */
+static bool look_again(struct za_receiver *r, bool starved)
+{
+	return atomic_load(&r->inbox.news) ||
+	       (atomic_load(&r->pending) && za_queue_hungry(r->queue)) ||
+	       /* A chunk that came before `asleep` was set has woken nobody. */
+	       (starved && !r->transport.ops->starved(&r->transport));
 }
 
 /* Submits and waits. */
 static void wait_for_completions(struct za_receiver *r)
 {
-	int64_t ns = patience_ns(r);
+	bool starved = look_for_chunks(r);
+	int64_t ns = patience_ns(r, starved);
 	int code;
 
 	r->retry = false;
@@ -345,9 +364,7 @@ static void wait_for_completions(struct za_receiver *r)
 		atomic_store(&r->pending,
 			     r->cutter.batch && za_batch_rows(r->cutter.batch) && !r->busy);
 		atomic_store(&r->asleep, 1);
-		/* See za_receiver_wake(): look once more after saying that we sleep. */
-		if (atomic_load(&r->inbox.news) ||
-		    (atomic_load(&r->pending) && za_queue_hungry(r->queue)))
+		if (look_again(r, starved))
 			ns = 0;
 	}
 	if (ns > 0)

@@ -164,6 +164,8 @@ static uint32_t fragment_bytes(struct za_twin *t)
 {
 	uint32_t most = t->options.max_fragment ? t->options.max_fragment : 1U << 20;
 
+	if (t->options.whole_fragments)
+		return most;
 	switch (twin_below(t, 4)) {
 	case 0:
 		return 1 + (uint32_t)twin_below(t, 4);
