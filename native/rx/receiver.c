@@ -336,9 +336,8 @@ static int64_t patience_ns(struct za_receiver *r, bool starved)
 	if (r->retry || (r->arm_first && !starved))
 		return 0;
 	if (r->listener.fd >= 0 && !r->listener.armed && !r->stopping)
-		ns = shorter(ns, r->listener.retry_ns > r->now_ns
-					 ? r->listener.retry_ns - r->now_ns
-					 : 0);
+		ns = shorter(ns, r->listener.retry_ns > r->now_ns ? r->listener.retry_ns - r->now_ns
+								  : 0);
 	return ns;
 }
 

@@ -34,7 +34,7 @@ struct za_twin_options {
 	int setup_error;         /* -errno that io_uring_setup() gives; 0: none */
 	uint32_t cq_entries;     /* at most; 0: what is asked for */
 	uint32_t receive_buffer; /* of a socket, bytes; 0: 256 KiB */
-	bool whole_fragments; /* a receive takes all that fits; else the seed says how much */
+	bool whole_fragments;    /* a receive takes all that fits; else the seed says how much */
 	uint32_t max_fragment;   /* bytes a receive takes at most; 0: what fits */
 	/* of 1000 receives, so many: */
 	uint32_t spurious_nobufs; /* end with ENOBUFS although there is a buffer */
