@@ -50,6 +50,8 @@ test-python: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed
+	test -d build/release || $(BIN)/meson setup build/release -Dpython_module=false
+	$(BIN)/meson compile -C build/release bench_frame
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.installed

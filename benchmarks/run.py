@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def _run(
     if flatness:
         flatness.run_round()
     return Report(
-        taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         machine=machine.describe(),
         rounds=options.rounds,
         pinned=options.sender_cpu is not None,

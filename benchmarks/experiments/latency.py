@@ -55,9 +55,7 @@ class Latency:
     def _sample(self, key: str) -> dict[str, Any]:
         options = self.options
         parameters = {"case": f"answer_{key}", "message_bytes": MESSAGE_BYTES}
-        with processes.python(
-            "receivers", sender_cpu=options.sender_cpu, **parameters
-        ) as receiver:
+        with processes.python("receivers", sender_cpu=options.sender_cpu, **parameters) as receiver:
             ports = receiver.read()
             arguments = (ports["port"], ports["reply_port"], options.trips)
             with processes.native(

@@ -160,7 +160,7 @@ class Throughput:
     cases: list[Case]
     tell: Callable[[str], None]
     _samples: dict[str, list[Sample]] = field(default_factory=dict)
-    _order: random.Random = field(default_factory=lambda: random.Random(SEED))  # noqa: S311
+    _order: random.Random = field(default_factory=lambda: random.Random(SEED))
 
     def run_round(self) -> None:
         """Take a sample of each case, in an order of this round's own."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import zcrx_arrow as zc
-
 from benchmarks.feeds import LINE_BYTES
 from benchmarks.probe import Probe, say
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 
 import zcrx_arrow as zc
-
 from benchmarks.feeds import LINE_BYTES
 from benchmarks.probe import Probe, say, status_kib
 

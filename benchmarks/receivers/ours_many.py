@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 
 import zcrx_arrow as zc
-
 from benchmarks.probe import Probe, say, status_kib
 
 

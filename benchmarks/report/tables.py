@@ -97,8 +97,10 @@ def _more_rows(report: Report) -> Iterator[tuple[str, str]]:
     if flat := report.flatness:
         yield (
             f"{flat.payload_bytes / 1e9:g} GB received: objects, RSS, leased chunks",
-            f"{flat.gc_objects_drift:+d}, {flat.rss_drift_mib:+.1f} MiB, "
-            f"{flat.chunks_leased_at_end} at the end",
+            (
+                f"{flat.gc_objects_drift:+d}, {flat.rss_drift_mib:+.1f} MiB, "
+                f"{flat.chunks_leased_at_end} at the end"
+            ),
         )
 
 

@@ -125,24 +125,33 @@ void za_emit_drained(struct za_receiver *r)
 		za_emit_flush(r);
 }
 
+/* How long this batch may still wait for more rows. */
+static int64_t limit_ns(struct za_receiver *r)
+{
+	int64_t limit = (int64_t)r->config.max_delay_ns;
+	int64_t coalesce = (int64_t)r->config.coalesce_ns;
+
+	if (!za_queue_hungry(r->queue))
+		return limit;
+	if (!r->busy)
+		return 0;
+	return coalesce < limit ? coalesce : limit;
+}
+
 int64_t za_emit_patience_ns(struct za_receiver *r)
 {
 	struct za_batch *batch = r->cutter.batch;
-	int64_t age, limit;
-	bool hungry;
+	int64_t limit, left;
 
 	if (!batch || !za_batch_rows(batch))
 		return -1;
-	hungry = za_queue_hungry(r->queue);
-	limit = (int64_t)r->config.max_delay_ns;
-	if (hungry) {
-		int64_t coalesce = r->busy ? (int64_t)r->config.coalesce_ns : 0;
-
-		limit = coalesce < limit ? coalesce : limit;
+	limit = limit_ns(r);
+	if (limit) {
+		left = limit - (r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC) - r->first_row_ns);
+		if (left > 0)
+			return left;
 	}
-	age = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC) - r->first_row_ns;
-	if (age < limit)
-		return limit - age;
-	/* With a full queue nobody waits for this batch; a puller who empties it will call. */
-	return za_emit_flush(r) ? 0 : -1;
+	/* If the queue is full nobody waits for this batch; a puller who empties it will call. */
+	za_emit_flush(r);
+	return -1;
 }

@@ -6,9 +6,6 @@
 
 #include "receiver.h"
 
-/* Receives to arm per chunk that the kernel has. More would only come back for want of one. */
-#define ARMS_PER_CHUNK 16U
-
 static uint64_t request_of(const struct za_conn *conn)
 {
 	return za_request_data(ZA_REQUEST_RECEIVE, conn->generation, conn->slot);
@@ -57,10 +54,11 @@ static void unqueue(struct za_receiver *r, struct za_conn *conn)
 	conn->next = NULL;
 }
 
+/* As many as there are chunks for them. More would come back for want of one and lose their turn:
+ * the order of the list is what makes connections equal when the area is short. */
 void za_receive_arm_waiting(struct za_receiver *r)
 {
-	struct za_refill_level level = za_refill_level(&r->area->refill);
-	uint32_t room = (level.free + level.offered) * ARMS_PER_CHUNK;
+	uint32_t room = za_refill_level(&r->area->refill).offered;
 
 	while (r->arm_first && room--) {
 		struct io_uring_sqe *sqe = za_receiver_sqe(r, request_of(r->arm_first));
