@@ -33,6 +33,7 @@ struct twin_request {
 	uint64_t user_data, addr;
 	int64_t due_ns; /* timeout */
 	uint32_t in_a_row;
+	bool tried; /* it has looked at its socket since it was armed */
 };
 
 struct twin_cqe {

@@ -121,8 +121,9 @@ void twin_cancel(struct za_twin *t, uint64_t user_data, uint64_t target)
 	for (struct twin_request *at = t->first; at; at = at->next)
 		if (at->user_data == target) {
 			t->counts.cancelled++;
-			complete(t, at, -ECANCELED, 0);
+			/* The answer first: the request itself ends in deferred work. */
 			twin_post(t, user_data, 0, 0);
+			complete(t, at, -ECANCELED, 0);
 			return;
 		}
 	twin_post(t, user_data, -ENOENT, 0);
@@ -183,10 +184,6 @@ static bool receive_bytes(struct za_twin *t, struct twin_request *request, struc
 	struct io_uring_cqe cqe = {.user_data = request->user_data};
 	uint32_t flags;
 
-	if (!twin_has_buffer(t) || twin_chance(t, t->options.spurious_nobufs)) {
-		t->counts.nobufs++;
-		return complete(t, request, -ENOBUFS, 0);
-	}
 	cqe.res = (int32_t)twin_fill(t, socket, fragment_bytes(t), &flags);
 	t->counts.received++;
 	t->counts.bytes += (uint32_t)cqe.res;
@@ -206,7 +203,17 @@ static bool receive_bytes(struct za_twin *t, struct twin_request *request, struc
 static bool work_receive(struct za_twin *t, struct twin_request *request)
 {
 	struct twin_file *socket = twin_file(t, request->fd, TWIN_SOCKET);
+	bool first = !request->tried;
 
+	request->tried = true;
+	if (!first && !socket->n && !socket->ended && !socket->error)
+		return false;
+	/* The kernel takes a buffer before it looks at the socket: without one a request ends,
+	 * also when there is nothing to receive but the end. */
+	if (!twin_has_buffer(t) || (socket->n && twin_chance(t, t->options.spurious_nobufs))) {
+		t->counts.nobufs++;
+		return complete(t, request, -ENOBUFS, 0);
+	}
 	if (socket->error) {
 		int error = socket->error;
 
@@ -216,9 +223,7 @@ static bool work_receive(struct za_twin *t, struct twin_request *request)
 	}
 	if (socket->n)
 		return receive_bytes(t, request, socket);
-	if (socket->ended)
-		return complete(t, request, 0, 0);
-	return false;
+	return socket->ended && complete(t, request, 0, 0);
 }
 
 int64_t twin_now(struct za_twin *t)

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_conformance.c - the twin against this machine's kernel.
+ *
+ * Each scenario makes the same requests of both, through the same ring code, and notes what
+ * completes: results, flags, what lies in the buffers. The notes must be equal. Exits with 77
+ * (skipped) where there is no io_uring, and fails instead if CI is set.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../atomics.h"
+#include "../rx/ring.h"
+#include "../twin/twin.h"
+#include "check.h"
+
+#define BUFFERS 4
+#define BUFFER_BYTES 4096
+#define NOTES 16384
+#define DATA ((uint64_t)1)
+#define CANCEL ((uint64_t)2)
+#define ACCEPT ((uint64_t)3)
+#define TIMEOUT ((uint64_t)4)
+
+/* One side: a kernel, a ring on it, a socket with a peer. */
+struct side {
+	struct za_twin *twin; /* NULL: the real kernel */
+	struct za_sys sys;
+	struct za_ring ring;
+	struct io_uring_buf_ring *buffers;
+	uint8_t *memory;
+	uint16_t tail;
+	int fd, peer;
+	char notes[NOTES];
+	size_t noted;
+};
+
+static void note(struct side *s, const char *what, long a, long b)
+{
+	int n = snprintf(s->notes + s->noted, NOTES - s->noted, "%s %ld %ld\n", what, a, b);
+
+	s->noted += (size_t)n;
+	CHECK(s->noted < NOTES, "too many notes");
+}
+
+static void loopback_pair(int *here, int *peer)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(at);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK(!bind(listener, (struct sockaddr *)&at, len) && !listen(listener, 1), "listen");
+	CHECK(!getsockname(listener, (struct sockaddr *)&at, &len), "name");
+	*peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(!connect(*peer, (struct sockaddr *)&at, len), "connect");
+	*here = accept(listener, NULL, NULL);
+	close(listener);
+}
+
+static int begin(struct side *s, bool twin, bool incremental)
+{
+	struct za_twin_options options = {.seed = 1, .whole_fragments = true};
+	struct za_buf_reg reg = {.ring_entries = BUFFERS,
+				 .flags = incremental ? ZA_PBUF_RING_INC : 0};
+	struct za_error error;
+	int code;
+
+	memset(s, 0, sizeof(*s));
+	s->twin = twin ? za_twin_new(&options) : NULL;
+	s->sys = twin ? za_twin_sys(s->twin) : za_sys_linux();
+	code = za_ring_init(&s->ring, &s->sys, 8, 64, 0, &error);
+	if (code)
+		return code;
+	s->buffers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->memory = calloc(BUFFERS, BUFFER_BYTES);
+	reg.ring_addr = (uint64_t)(uintptr_t)s->buffers;
+	code = s->sys.ops->reg(s->sys.ctx, s->ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1);
+	if (code)
+		return code;
+	if (twin)
+		s->fd = za_twin_socket(s->twin);
+	else
+		loopback_pair(&s->fd, &s->peer);
+	return 0;
+}
+
+static void finish(struct side *s)
+{
+	za_ring_fini(&s->ring);
+	s->sys.ops->close_socket(s->sys.ctx, s->fd);
+	munmap(s->buffers, 4096);
+	free(s->memory);
+	if (s->twin)
+		za_twin_free(s->twin);
+	else
+		close(s->peer);
+}
+
+static void offer(struct side *s, uint16_t id)
+{
+	struct io_uring_buf *entry = &s->buffers->bufs[s->tail & (BUFFERS - 1)];
+
+	entry->addr = (uint64_t)(uintptr_t)s->memory + id * BUFFER_BYTES;
+	entry->len = BUFFER_BYTES;
+	entry->bid = id;
+	za_store_release16(&s->buffers->tail, ++s->tail);
+}
+
+static void arm(struct side *s)
+{
+	struct io_uring_sqe *sqe = za_ring_sqe(&s->ring);
+
+	sqe->opcode = IORING_OP_RECV;
+	sqe->fd = s->fd;
+	sqe->ioprio = IORING_RECV_MULTISHOT;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->user_data = DATA;
+}
+
+static void cancel(struct side *s, uint64_t target)
+{
+	struct io_uring_sqe *sqe = za_ring_sqe(&s->ring);
+
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->addr = target;
+	sqe->user_data = CANCEL;
+}
+
+static void say(struct side *s, size_t bytes)
+{
+	static uint8_t text[BUFFERS * BUFFER_BYTES * 2];
+
+	for (size_t i = 0; i < bytes; i++)
+		text[i] = (uint8_t)(i * 7 + bytes);
+	if (s->twin)
+		CHECK(za_twin_send(s->twin, s->fd, text, bytes) == bytes, "send");
+	else
+		CHECK(send(s->peer, text, bytes, MSG_NOSIGNAL) == (ssize_t)bytes, "send");
+}
+
+static void peer_ends(struct side *s)
+{
+	if (s->twin)
+		za_twin_end(s->twin, s->fd);
+	else
+		shutdown(s->peer, SHUT_WR);
+}
+
+static void peer_resets(struct side *s)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	if (s->twin) {
+		za_twin_reset(s->twin, s->fd, -ECONNRESET);
+		return;
+	}
+	setsockopt(s->peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(s->peer);
+	s->peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+/* Waits until `n` have completed, notes each, in the order in which they came. */
+static void expect(struct side *s, uint32_t n)
+{
+	const uint32_t meaning = ZA_CQE_F_BUFFER | ZA_CQE_F_MORE | ZA_CQE_F_BUF_MORE;
+	time_t until = time(NULL) + 20;
+
+	while (n) {
+		struct io_uring_cqe *cqe = za_ring_peek(&s->ring);
+
+		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes);
+		if (!cqe) {
+			(void)za_ring_enter(&s->ring, 1, 100000000);
+			continue;
+		}
+		note(s, cqe->user_data == DATA ? "receive" : "other", cqe->res,
+		     (long)(cqe->flags & meaning));
+		if (cqe->flags & ZA_CQE_F_BUFFER)
+			note(s, "buffer", (long)(cqe->flags >> IORING_CQE_BUFFER_SHIFT), 0);
+		za_ring_seen(&s->ring);
+		n--;
+	}
+}
+
+static void note_memory(struct side *s)
+{
+	unsigned long sum = 0;
+
+	for (size_t i = 0; i < BUFFERS * BUFFER_BYTES; i++)
+		sum = sum * 31 + s->memory[i];
+	note(s, "memory", (long)(sum & 0xFFFFFFF), 0);
+}
+
+/* --- scenarios ----------------------------------------------------------------------------- */
+
+static void data_then_end(struct side *s)
+{
+	offer(s, 0);
+	offer(s, 1);
+	arm(s);
+	say(s, 100);
+	expect(s, 1);
+	say(s, 200);
+	expect(s, 1);
+	peer_ends(s);
+	expect(s, 1);
+	note_memory(s);
+}
+
+static void more_than_a_buffer(struct side *s)
+{
+	for (uint16_t id = 0; id < BUFFERS; id++)
+		offer(s, id);
+	say(s, 2 * BUFFER_BYTES + 500);
+	arm(s);
+	expect(s, 3);
+	note_memory(s);
+	cancel(s, DATA);
+	expect(s, 2);
+}
+
+static void no_buffers(struct side *s)
+{
+	offer(s, 2);
+	say(s, BUFFER_BYTES + 10);
+	arm(s);
+	expect(s, 2); /* a buffer full, then ENOBUFS ends the request */
+	offer(s, 3);
+	arm(s);
+	expect(s, 1); /* nothing was lost */
+	note_memory(s);
+	peer_ends(s);
+	expect(s, 1);
+}
+
+static void cancelled(struct side *s)
+{
+	offer(s, 0);
+	arm(s);
+	(void)za_ring_enter(&s->ring, 0, -1);
+	cancel(s, DATA);
+	expect(s, 2);
+	cancel(s, DATA); /* there is nothing any more */
+	expect(s, 1);
+	say(s, 50);
+	arm(s);
+	expect(s, 1);
+	cancel(s, DATA);
+	expect(s, 2);
+	note_memory(s);
+}
+
+static void reset(struct side *s)
+{
+	offer(s, 0);
+	arm(s);
+	say(s, 10);
+	expect(s, 1);
+	peer_resets(s);
+	expect(s, 1);
+	arm(s); /* the error was reported once; then it is the end */
+	expect(s, 1);
+}
+
+static void timeout(struct side *s)
+{
+	static struct __kernel_timespec soon = {.tv_nsec = 1000000};
+	static struct __kernel_timespec late = {.tv_sec = 1000};
+	struct io_uring_sqe *sqe = za_ring_sqe(&s->ring);
+
+	sqe->opcode = IORING_OP_TIMEOUT;
+	sqe->addr = (uint64_t)(uintptr_t)&soon;
+	sqe->fd = -1;
+	sqe->len = 1;
+	sqe->user_data = TIMEOUT;
+	expect(s, 1);
+	sqe = za_ring_sqe(&s->ring);
+	sqe->opcode = IORING_OP_TIMEOUT;
+	sqe->addr = (uint64_t)(uintptr_t)&late;
+	sqe->fd = -1;
+	sqe->len = 1;
+	sqe->user_data = TIMEOUT;
+	(void)za_ring_enter(&s->ring, 0, -1);
+	cancel(s, TIMEOUT);
+	expect(s, 2);
+}
+
+static void small_pieces(struct side *s)
+{
+	offer(s, 1);
+	arm(s);
+	for (int i = 0; i < 5; i++) {
+		say(s, 1000);
+		expect(s, i == 4 ? 2 : 1); /* the fifth fills the buffer and finds no other */
+		if (i == 3)
+			continue;
+	}
+	note_memory(s);
+}
+
+struct scenario {
+	const char *name;
+	void (*run)(struct side *s);
+	bool incremental;
+};
+
+static int compare(const struct scenario *scenario)
+{
+	static struct side real, twin;
+	int code = begin(&real, false, scenario->incremental);
+
+	if (code) {
+		printf("%s: this kernel gives %s\n", scenario->name, strerrordesc_np(-code));
+		return code;
+	}
+	CHECK(!begin(&twin, true, scenario->incremental), "twin");
+	scenario->run(&real);
+	scenario->run(&twin);
+	CHECK(!strcmp(real.notes, twin.notes), "%s differs\nkernel:\n%s\ntwin:\n%s", scenario->name,
+	      real.notes, twin.notes);
+	printf("%s: the same\n", scenario->name);
+	finish(&real);
+	finish(&twin);
+	return 0;
+}
+
+int main(void)
+{
+	static const struct scenario scenarios[] = {
+		{"data, then the end", data_then_end, false},
+		{"data, then the end, incremental", data_then_end, true},
+		{"more than a buffer", more_than_a_buffer, false},
+		{"more than a buffer, incremental", more_than_a_buffer, true},
+		{"no buffers", no_buffers, false},
+		{"no buffers, incremental", no_buffers, true},
+		{"cancelled", cancelled, false},
+		{"cancelled, incremental", cancelled, true},
+		{"reset", reset, false},
+		{"small pieces, incremental", small_pieces, true},
+		{"timeout", timeout, false},
+	};
+
+	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+		int code = compare(&scenarios[i]);
+
+		/* Before 6.12 there is nothing to compare incremental buffers with. */
+		if (code && !(code == -EINVAL && scenarios[i].incremental))
+			return getenv("CI") ? 1 : 77;
+	}
+	return 0;
+}
