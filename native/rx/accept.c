@@ -56,14 +56,20 @@ static void accept_failed(struct za_receiver *r, int error)
 	r->listener.retry_ns = r->now_ns + RETRY_NS;
 }
 
+/* Counted before the peer can see it. */
+static void refuse(struct za_receiver *r, uint32_t id, int fd, uint32_t limit)
+{
+	za_count(&r->stats->refused, 1);
+	za_receiver_event(r, ZA_EVENT_REFUSED, id, 0, limit);
+	r->sys.ops->close_socket(r->sys.ctx, fd);
+}
+
 void za_receiver_open(struct za_receiver *r, uint32_t id, int fd)
 {
 	struct za_conn *conn = r->stopping ? NULL : za_conns_open(&r->conns, &r->sys, id, fd);
 
 	if (!conn) {
-		r->sys.ops->close_socket(r->sys.ctx, fd);
-		za_count(&r->stats->refused, 1);
-		za_receiver_event(r, ZA_EVENT_REFUSED, id, 0, r->config.max_connections);
+		refuse(r, id, fd, r->config.max_connections);
 		return;
 	}
 	za_gauge(&r->stats->connections, r->conns.open);
@@ -75,9 +81,7 @@ static void accepted(struct za_receiver *r, int fd)
 {
 	if (limit_reached(r)) {
 		/* Came between the last one that is wanted and the listener's end. */
-		r->sys.ops->close_socket(r->sys.ctx, fd);
-		za_count(&r->stats->refused, 1);
-		za_receiver_event(r, ZA_EVENT_REFUSED, 0, 0, r->config.accept_limit);
+		refuse(r, 0, fd, r->config.accept_limit);
 		return;
 	}
 	if (r->conns.open < r->config.max_connections) {
