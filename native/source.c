@@ -333,12 +333,8 @@ int za_source_notify_arm(struct za_source *source)
 	if (!za_source_mine(source))
 		return -EOWNERDEAD;
 	ready = za_queue_notify_arm(&source->queue);
-	if (!ready) {
-		/* Whoever arms waits, as far as the receiver is concerned. */
-		atomic_fetch_add(&source->queue.waiting, 1);
+	if (!ready)
 		za_receiver_hungry(&source->receiver);
-		atomic_fetch_sub(&source->queue.waiting, 1);
-	}
 	return ready;
 }
 
@@ -370,9 +366,12 @@ void za_source_error(struct za_source *source, struct za_error *out)
 	pthread_mutex_unlock(&source->receiver.error_lock);
 }
 
-size_t za_source_connections(struct za_source *source, struct za_conn_info *out, size_t room)
+size_t za_source_connections(struct za_source *source, bool with_closed, struct za_conn_info *out,
+			     size_t room)
 {
-	return za_source_mine(source) ? za_conns_list(&source->receiver.conns, out, room) : 0;
+	if (!za_source_mine(source))
+		return 0;
+	return za_conns_list(&source->receiver.conns, with_closed, out, room);
 }
 
 int za_source_event(struct za_source *source, int64_t timeout_ns, struct za_event *out)

@@ -200,8 +200,10 @@ int za_source_notify_arm(struct za_source *source);
 void za_source_error(struct za_source *source, struct za_error *out);
 
 void za_source_metrics(struct za_source *source, struct za_metrics *out);
-/* Copies up to `room` connections, closed ones first, oldest first; returns how many there are. */
-size_t za_source_connections(struct za_source *source, struct za_conn_info *out, size_t room);
+/* Copies up to `room` connections, returns how many there are: the open ones, and before them, if
+ * asked for, those closed ones that are remembered, the oldest first. */
+size_t za_source_connections(struct za_source *source, bool with_closed, struct za_conn_info *out,
+			     size_t room);
 /* The next event, in order. 0; -EAGAIN timed out; -ENODATA after ZA_EVENT_ENDED was taken. */
 int za_source_event(struct za_source *source, int64_t timeout_ns, struct za_event *out);
 /* "copy"; static. */

@@ -128,9 +128,14 @@ class Supervisor:
         self._stop.set()
 
     def join(self) -> None:
-        """Wait until the last event is logged."""
+        """
+        Wait until the last event is logged.
+
+        Not for long: it may be in the middle of a connect, which nothing can interrupt; what comes
+        of that is closed at once.
+        """
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         event = ffi.new("struct za_event *")
@@ -181,9 +186,9 @@ class Supervisor:
             return
 
     def _received(self, connection: int) -> bool:
-        room = lib.za_source_connections(self._handle, ffi.NULL, 0)
+        room = lib.za_source_connections(self._handle, True, ffi.NULL, 0)
         infos = ffi.new("struct za_conn_info[]", room + 1)
-        found = lib.za_source_connections(self._handle, infos, room + 1)
+        found = lib.za_source_connections(self._handle, True, infos, room + 1)
         return any(infos[i].id == connection and infos[i].bytes for i in range(min(found, room)))
 
     def _adopt(self, sock: socket.socket, old: int, closed_ns: int) -> None:

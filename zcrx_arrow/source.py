@@ -480,19 +480,18 @@ class Source:
         self._check_owner()
         core = ffi.new("struct za_metrics *")
         lib.za_source_metrics(self._handle, core)
-        open_now = (info for info in self._infos() if not info.closed_ns)
         reconnects = self._supervisor.reconnects
         return Metrics.from_core(
             core,
             reconnects=reconnects,
             gaps=reconnects,
-            connection_bytes={info.id: info.bytes for info in open_now},
+            connection_bytes={info.id: info.bytes for info in self._infos(with_closed=False)},
         )
 
-    def _infos(self) -> list[Any]:
-        room = lib.za_source_connections(self._handle, ffi.NULL, 0) + 16
+    def _infos(self, *, with_closed: bool) -> list[Any]:
+        room = lib.za_source_connections(self._handle, with_closed, ffi.NULL, 0) + 16
         infos = ffi.new("struct za_conn_info[]", room)
-        found = lib.za_source_connections(self._handle, infos, room)
+        found = lib.za_source_connections(self._handle, with_closed, infos, room)
         # An element keeps the whole array alive.
         return [infos[i] for i in range(min(found, room))]
 
@@ -512,7 +511,7 @@ class Source:
         """
         self._check_owner()
         gaps = self._supervisor.gaps()
-        infos = sorted(self._infos(), key=lambda info: int(info.id))
+        infos = sorted(self._infos(with_closed=True), key=lambda info: int(info.id))
         rows = [_connection_row(info, gaps.get(info.id)) for info in infos]
         return pa.Table.from_pylist(rows, CONNECTIONS_SCHEMA)
 

@@ -149,7 +149,12 @@ int za_queue_pull(struct za_queue *queue, struct za_batch **out)
 
 bool za_queue_hungry(struct za_queue *queue)
 {
-	return atomic_load(&queue->waiting) && !za_queue_length(queue, NULL);
+	bool hungry;
+
+	pthread_mutex_lock(&queue->lock);
+	hungry = !queue->n && (atomic_load(&queue->waiting) || queue->notify_armed);
+	pthread_mutex_unlock(&queue->lock);
+	return hungry;
 }
 
 uint32_t za_queue_length(struct za_queue *queue, uint64_t *bytes)

@@ -45,7 +45,7 @@ void za_queue_stir(struct za_queue *queue);
 
 /* Any thread. 0 and the batch; -EAGAIN nothing yet; -ENODATA ended; else the error it ended with. */
 int za_queue_pull(struct za_queue *queue, struct za_batch **out);
-/* Any thread. True if a puller waits and nothing is queued. seq_cst: see receiver.c. */
+/* Any thread. True if somebody waits for a batch and nothing is queued. seq_cst: see receiver.c. */
 bool za_queue_hungry(struct za_queue *queue);
 uint32_t za_queue_length(struct za_queue *queue, uint64_t *bytes);
 

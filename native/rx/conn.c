@@ -139,17 +139,20 @@ void za_conns_close(struct za_conns *conns, const struct za_sys *sys, struct za_
 	free(conn);
 }
 
-size_t za_conns_list(struct za_conns *conns, struct za_conn_info *out, size_t room)
+size_t za_conns_list(struct za_conns *conns, bool with_closed, struct za_conn_info *out,
+		     size_t room)
 {
+	uint32_t closed;
 	size_t n = 0;
 
 	pthread_mutex_lock(&conns->lock);
-	for (uint32_t i = 0; i < conns->history_n && n < room; i++)
+	closed = with_closed ? conns->history_n : 0;
+	for (uint32_t i = 0; i < closed && n < room; i++)
 		out[n++] = conns->history[(conns->history_head + i) % conns->history_max];
 	for (uint32_t i = 0; i < conns->max && n < room; i++)
 		if (conns->slots[i])
 			describe(conns->slots[i], &out[n++]);
-	n = (size_t)conns->history_n + conns->open;
+	n = (size_t)closed + conns->open;
 	pthread_mutex_unlock(&conns->lock);
 	return n;
 }

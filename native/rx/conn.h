@@ -57,6 +57,7 @@ struct za_conn *za_conns_at(struct za_conns *conns, uint32_t slot, uint32_t gene
 void za_conns_close(struct za_conns *conns, const struct za_sys *sys, struct za_area *area,
 		    struct za_conn *conn, uint32_t partial_bytes);
 /* Any thread. See za_source_connections(). */
-size_t za_conns_list(struct za_conns *conns, struct za_conn_info *out, size_t room);
+size_t za_conns_list(struct za_conns *conns, bool with_closed, struct za_conn_info *out,
+		     size_t room);
 
 #endif

@@ -231,7 +231,7 @@ static void begin(struct history *h, uint64_t seed)
 static struct stream *stream_of(struct history *h, const struct row *row)
 {
 	struct za_conn_info infos[MAX_CONNS];
-	size_t n = za_conns_list(&h->receiver.conns, infos, MAX_CONNS);
+	size_t n = za_conns_list(&h->receiver.conns, true, infos, MAX_CONNS);
 
 	for (size_t i = 0; i < n && i < MAX_CONNS; i++)
 		for (uint32_t s = 0; s < h->n_streams; s++) {
@@ -427,7 +427,7 @@ static void finish(struct history *h)
 	while (pull(h) || h->n_held)
 		if (h->n_held)
 			release(h, (uint32_t)below(h, h->n_held));
-	n = za_conns_list(&h->receiver.conns, infos, MAX_CONNS);
+	n = za_conns_list(&h->receiver.conns, true, infos, MAX_CONNS);
 	for (size_t i = 0; i < n; i++)
 		check_connection(h, &infos[i]);
 	level = za_refill_level(&area->refill);
