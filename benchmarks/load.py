@@ -7,12 +7,17 @@ import os
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+Sample = TypeVar("Sample")
+
 IDLE_FIELDS = (3, 4)  # of the line "cpu" in /proc/stat: idle, iowait
+QUIET_SHARE = 0.04
+TRIES = 5
 FIELDS = 8  # up to and with steal; the guests' times are contained in the user's
 
 
@@ -54,3 +59,22 @@ class OtherWork:
         wall = (time.monotonic() - self._started) * (os.cpu_count() or 1)
         others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
         self.share = max(0.0, others / wall) if wall else 0.0
+
+
+def quietly(take: Callable[[], Sample], tell: Callable[[str], None]) -> tuple[Sample, float]:
+    """Take a sample, and again when others used the machine meanwhile; the last try counts.
+
+    Whether a sample is taken again depends on the others' work only, never on its result.
+
+    Returns
+    -------
+    tuple
+        The sample and the share of the machine that others used during it.
+    """
+    for attempt in range(TRIES):
+        with OtherWork() as others:
+            sample = take()
+        if others.share <= QUIET_SHARE or attempt == TRIES - 1:
+            break
+        tell(f"again: other work took {others.share:.0%} of the machine")
+    return sample, others.share

@@ -240,7 +240,7 @@ class Batching:
     max_rows : int
         At this many rows.
     max_bytes : int, str or None
-        When it has reached this many payload bytes (at most a quarter of the area). None: 4 MiB,
+        When it has reached this many payload bytes (at most a quarter of the area). None: 1 MiB,
         or an eighth of a smaller area.
     max_delay : float or str
         At the latest, this long after its first row. A batch leaves at once when a consumer
@@ -253,7 +253,7 @@ class Batching:
     max_rows: int = 65536
     max_bytes: Size | None = None
     max_delay: Duration = "10 ms"
-    coalesce: Duration = "1 ms"
+    coalesce: Duration = "500 us"
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -225,7 +225,7 @@ def _core_config(
     memory = Area.of(area)
     size = parse_size(memory.size, "area.size")
     max_bytes = (
-        max(1, min(4 << 20, size // 8))
+        max(1, min(1 << 20, size // 8))
         if batching.max_bytes is None
         else parse_size(batching.max_bytes, "batching.max_bytes")
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import processes
+from benchmarks.load import quietly
 from benchmarks.stats import Spread, paired_ratio, spread
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Latency:
             keys.reverse()
         for key in keys:
             self.tell(f"latency, {TITLES[key]}")
-            self._samples.setdefault(key, []).append(self._sample(key))
+            sample, share = quietly(lambda key=key: self._sample(key), self.tell)
+            self._samples.setdefault(key, []).append(sample | {"others_share": share})
 
     def _sample(self, key: str) -> dict[str, Any]:
         options = self.options

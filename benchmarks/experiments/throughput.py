@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import feeds, processes
-from benchmarks.load import OtherWork
+from benchmarks.load import quietly
 from benchmarks.stats import Spread, paired_ratio, spread
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 FLOOR = "a"
 FLIGHT = "e"
 SEED = 20_240_917
-QUIET_SHARE = 0.04
-TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,20 +178,14 @@ class Throughput:
             self._samples.setdefault(case.key, []).append(self._quiet_sample(case))
 
     def _quiet_sample(self, case: Case) -> Sample:
-        """Take a sample again when others used the machine meanwhile; the last try counts."""
+        """Take a sample while the machine does little else."""
         total = int(self.options.stream_bytes * case.share)
         measure = _over_flight if case.feed == "flight" else _over_socket
         if case.keeps:
             with processes.python("warm_memory", total=total) as child:
                 child.finish()
-        for _ in range(TRIES):
-            with OtherWork() as others:
-                sample = measure(case, self.options, total)
-            sample = replace(sample, others_share=others.share)
-            if others.share <= QUIET_SHARE:
-                break
-            self.tell(f"other work took {others.share:.0%} of the machine")
-        return sample
+        sample, share = quietly(lambda: measure(case, self.options, total), self.tell)
+        return replace(sample, others_share=share)
 
     def result(self) -> list[CaseResult]:
         """Summarise the rounds so far."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 import zcrx_arrow as zc
+from benchmarks.feeds import LINE_BYTES
 from benchmarks.probe import Probe, say, status_kib
 
 
@@ -14,7 +15,7 @@ def connections(*, count: int, snapshot_bytes: int, area: str) -> None:
 
     After the snapshot the sender is told to stop, and everything it sent must still arrive.
     """
-    rows = total = 0
+    rows = 0
     fair: dict[int, int] = {}
     snapshot_ns = 0
     framing = zc.framing.Delimited(b"\n")
@@ -24,8 +25,7 @@ def connections(*, count: int, snapshot_bytes: int, area: str) -> None:
         probe = Probe.ready(source.address[1])
         for batch in source:
             rows += batch.num_rows
-            total += batch.nbytes
-            if not fair and total >= snapshot_bytes:
+            if not fair and rows * LINE_BYTES >= snapshot_bytes:
                 fair = dict(source.metrics().connection_bytes)
                 snapshot_ns = time.monotonic_ns()
                 say(snapshot=True)

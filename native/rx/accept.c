@@ -74,7 +74,7 @@ void za_receiver_open(struct za_receiver *r, uint32_t id, int fd)
 	}
 	za_gauge(&r->stats->connections, r->conns.open);
 	za_receiver_event(r, ZA_EVENT_OPENED, conn->id, 0, 0);
-	za_receive_wait(r, conn);
+	za_receive_wait(r, conn, false);
 }
 
 static void accepted(struct za_receiver *r, int fd)

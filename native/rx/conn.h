@@ -19,6 +19,7 @@ struct za_conn {
 	int fd;
 	bool armed;      /* a receive is in the kernel */
 	bool cancelling; /* and was asked to end */
+	bool served;     /* has received since it was armed */
 	bool queued;     /* waits in the list of those to be armed */
 	bool ending;     /* no more bytes are wanted: closes when its receive has ended */
 	enum za_close_reason reason; /* with ending */

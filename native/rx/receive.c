@@ -13,15 +13,18 @@ static uint64_t request_of(const struct za_conn *conn)
 
 /* --- arming -------------------------------------------------------------------------------- */
 
-void za_receive_wait(struct za_receiver *r, struct za_conn *conn)
+void za_receive_wait(struct za_receiver *r, struct za_conn *conn, bool passed_over)
 {
+	struct za_conn *before = passed_over ? r->arm_passed : r->arm_last;
+	struct za_conn **at = before ? &before->next : &r->arm_first;
+
 	conn->queued = true;
-	conn->next = NULL;
-	if (r->arm_last)
-		r->arm_last->next = conn;
-	else
-		r->arm_first = conn;
-	r->arm_last = conn;
+	conn->next = *at;
+	*at = conn;
+	if (!conn->next)
+		r->arm_last = conn;
+	if (passed_over)
+		r->arm_passed = conn;
 }
 
 static struct za_conn *first_waiting(struct za_receiver *r)
@@ -31,6 +34,8 @@ static struct za_conn *first_waiting(struct za_receiver *r)
 	r->arm_first = conn->next;
 	if (!r->arm_first)
 		r->arm_last = NULL;
+	if (r->arm_passed == conn)
+		r->arm_passed = NULL;
 	conn->queued = false;
 	conn->next = NULL;
 	return conn;
@@ -50,6 +55,8 @@ static void unqueue(struct za_receiver *r, struct za_conn *conn)
 		r->arm_first = conn->next;
 	if (r->arm_last == conn)
 		r->arm_last = before;
+	if (r->arm_passed == conn)
+		r->arm_passed = before;
 	conn->queued = false;
 	conn->next = NULL;
 }
@@ -69,6 +76,7 @@ void za_receive_arm_waiting(struct za_receiver *r)
 		conn = first_waiting(r);
 		r->transport.ops->arm(&r->transport, sqe, conn->fd);
 		conn->armed = true;
+		conn->served = false;
 		r->in_flight++;
 	}
 }
@@ -149,7 +157,9 @@ static void receive_ended(struct za_receiver *r, struct za_conn *conn)
 		return;
 	}
 	za_count(&r->stats->rearms, 1);
-	za_receive_wait(r, conn);
+	/* One connection with much to say can take every chunk at once. Those who were armed beside
+	 * it and came back with nothing are next, or it would always be the same who wait. */
+	za_receive_wait(r, conn, fragment->state == ZA_RECEIVE_NOBUFS && !conn->served);
 }
 
 /* --- bytes --------------------------------------------------------------------------------- */
@@ -209,6 +219,7 @@ static void count_fragment(struct za_receiver *r, struct za_conn *conn)
 	za_count(&r->stats->fragments, 1);
 	za_count(&conn->bytes, r->fragment.bytes);
 	conn->position += r->fragment.bytes;
+	conn->served = true;
 	za_emit_count_rate(r, r->fragment.bytes);
 }
 

@@ -71,8 +71,9 @@ struct za_receiver {
 	struct za_listener listener;
 	struct za_alarm alarm;
 	struct za_cutter cutter;
-	struct za_cut cut;                    /* the fragment being cut, if cut.conn */
-	struct za_fragment fragment;          /* where it came from */
+	struct za_cut cut;           /* the fragment being cut, if cut.conn */
+	struct za_fragment fragment; /* where it came from */
+	struct za_conn *arm_passed;  /* the last of those who lost their turn: they come first */
 	struct za_conn *arm_first, *arm_last; /* to be armed, in turn */
 	uint32_t in_flight;                   /* requests in the kernel, cancels not counted */
 
@@ -151,8 +152,9 @@ void za_listener_completed(struct za_receiver *receiver, const struct io_uring_c
 void za_receiver_open(struct za_receiver *receiver, uint32_t id, int fd);
 
 /* receive.c */
-/* Puts a connection at the end of those to be armed. */
-void za_receive_wait(struct za_receiver *receiver, struct za_conn *conn);
+/* Puts a connection among those to be armed: at the end, or, if it was armed for a chunk and another
+ * took that, behind those who lost their turn in the same way. */
+void za_receive_wait(struct za_receiver *receiver, struct za_conn *conn, bool passed_over);
 void za_receive_arm_waiting(struct za_receiver *receiver);
 /* False: the fragment cannot be cut to its end now, see za_receive_resume(). */
 bool za_receive_completed(struct za_receiver *receiver, const struct io_uring_cqe *cqe);
