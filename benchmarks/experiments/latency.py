@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import processes
@@ -51,7 +52,7 @@ class Latency:
             keys.reverse()
         for key in keys:
             self.tell(f"latency, {TITLES[key]}")
-            sample, share = quietly(lambda key=key: self._sample(key), self.tell)
+            sample, share = quietly(partial(self._sample, key), self.tell)
             self._samples.setdefault(key, []).append(sample | {"others_share": share})
 
     def _sample(self, key: str) -> dict[str, Any]:

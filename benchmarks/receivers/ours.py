@@ -25,7 +25,7 @@ def _end_position(batch: pa.RecordBatch | None) -> int:
     if batch is None:
         return 0
     payload = batch.column("payload")[-1].as_buffer()
-    return int(batch.column("position")[-1].as_py()) + payload.size
+    return int(batch.column("position")[-1].as_py() + payload.size)
 
 
 def _must_be(what: str, got: int, expected: int) -> None:

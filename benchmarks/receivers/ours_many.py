@@ -20,8 +20,9 @@ def connections(*, count: int, snapshot_bytes: int, area: str) -> None:
     snapshot_ns = 0
     framing = zc.framing.Delimited(b"\n")
     limits = zc.Limits(connections=count)
-    options = {"area": area, "accept": count, "limits": limits}
-    with zc.listen("127.0.0.1:0", framing=framing, **options) as source:
+    with zc.listen(
+        "127.0.0.1:0", framing=framing, area=area, accept=count, limits=limits
+    ) as source:
         probe = Probe.ready(source.address[1])
         for batch in source:
             rows += batch.num_rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.targets import targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.run import Report
     from benchmarks.stats import Spread
@@ -21,7 +21,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def number(value: Spread | None, digits: int, unit: str = "") -> str:

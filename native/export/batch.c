@@ -364,13 +364,16 @@ static inline void write_view(struct view *view, const uint8_t *data, uint32_t l
 	struct view made = {.length = length};
 
 	if (length > INLINE_BYTES) {
-		memcpy(made.prefix, data, sizeof(made.prefix));
-		made.buffer = buffer;
-		made.offset = (uint32_t)offset;
-	} else {
-		/* prefix, buffer and offset lie together: 12 bytes, the rest of them zero */
-		memcpy((uint8_t *)&made + offsetof(struct view, prefix), data, length);
+		/* Field by field: a view made on the stack would be stored in small parts and loaded
+		 * as a whole, which a processor cannot forward from its store buffer. */
+		view->length = length;
+		memcpy(view->prefix, data, sizeof(view->prefix));
+		view->buffer = buffer;
+		view->offset = (uint32_t)offset;
+		return;
 	}
+	/* prefix, buffer and offset lie together: 12 bytes, the rest of them zero */
+	memcpy((uint8_t *)&made + offsetof(struct view, prefix), data, length);
 	*view = made;
 }
 

@@ -13,6 +13,7 @@
 #define CQ_ENTRIES 4096
 #define PAUSE_GRACE_NS 1000000LL /* a consumer that is a little late costs no cancel */
 #define PAUSE_LOOK_NS 100000000LL
+#define NAP_NS 50000LL
 
 /* --- requests ------------------------------------------------------------------------------ */
 
@@ -351,6 +352,19 @@ static bool look_again(struct za_receiver *r, bool starved)
 	       (starved && !r->transport.ops->starved(&r->transport));
 }
 
+/* At high rates the kernel would wake us for every few segments, and that costs more than handling
+ * them. A nap lets the sockets fill instead, and the next system call empties them at once. Only
+ * while bytes keep coming and the chunks on offer last. */
+static bool may_nap(struct za_receiver *r)
+{
+	uint64_t bytes = za_read(&r->stats->bytes), nobufs = za_read(&r->stats->nobufs);
+	bool came = bytes != r->nap_bytes, dry = nobufs != r->nap_nobufs;
+
+	r->nap_bytes = bytes;
+	r->nap_nobufs = nobufs;
+	return r->busy && came && !dry;
+}
+
 /* Submits and waits. */
 static void wait_for_completions(struct za_receiver *r)
 {
@@ -366,9 +380,17 @@ static void wait_for_completions(struct za_receiver *r)
 		if (look_again(r, starved))
 			ns = 0;
 	}
-	if (ns > 0)
-		ns = set_alarm(r, ns);
-	code = za_ring_enter(&r->ring, ns ? 1 : 0, ns);
+	if (ns && may_nap(r)) {
+		/* More completions than can be: it is the time that ends the nap. Nobody needs to
+		 * wake us from it, since every step looks at everything. */
+		atomic_store(&r->asleep, 0);
+		code = za_ring_enter(&r->ring, r->ring.cq_entries,
+				     ns > 0 && ns < NAP_NS ? ns : NAP_NS);
+	} else {
+		if (ns > 0)
+			ns = set_alarm(r, ns);
+		code = za_ring_enter(&r->ring, ns ? 1 : 0, ns);
+	}
 	za_count(&r->stats->enters, 1);
 	atomic_store(&r->asleep, 0);
 	atomic_store(&r->pending, 0);

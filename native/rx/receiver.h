@@ -88,7 +88,9 @@ struct za_receiver {
 	int64_t first_row_ns; /* monotonic: age of the batch being filled */
 	int64_t window_start_ns;
 	uint64_t window_bytes; /* received since then */
-	bool busy;             /* bytes come so fast that waiting a little fills batches */
+	uint64_t nap_bytes,
+		nap_nobufs; /* received, and ended for want of a chunk, before the last wait */
+	bool busy;          /* bytes come so fast that waiting a little fills batches */
 
 	bool copying;  /* free area is low: batches are copied out */
 	bool finished; /* no more connections will come */

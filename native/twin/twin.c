@@ -221,11 +221,13 @@ static uint32_t consume(struct za_twin *t, uint32_t to_submit)
 }
 
 /* Threaded: sleeps until somebody has news, or a timeout is due. */
-static void sleep_for_news(struct za_twin *t)
+static void sleep_for_news(struct za_twin *t, int64_t deadline)
 {
 	int64_t due = twin_next_due(t);
 	struct timespec until;
 
+	if (deadline < due)
+		due = deadline;
 	if (due == INT64_MAX) {
 		pthread_cond_wait(&t->news, &t->lock);
 		return;
@@ -245,7 +247,9 @@ static int wait_for(struct za_twin *t, uint32_t min_complete, int64_t timeout_ns
 		if (twin_flush_overflow(t) || twin_work(t))
 			continue;
 		if (t->options.threaded) {
-			sleep_for_news(t);
+			if (twin_now(t) >= deadline)
+				return -ETIME;
+			sleep_for_news(t, deadline);
 		} else if (due < deadline) {
 			t->clock_ns = due > t->clock_ns ? due : t->clock_ns;
 		} else {
