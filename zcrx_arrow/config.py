@@ -203,7 +203,7 @@ class Area:
 
     size: Size = "256 MiB"
     chunk: Size = "128 KiB"
-    window: Size = "1 MiB"
+    window: Size = "512 KiB"
 
     def __post_init__(self) -> None:
         """Check what can be checked here; the core checks the rest."""
