@@ -229,15 +229,15 @@ bool za_receive_completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
 					   (uint32_t)(cqe->user_data >> 32) & 0xFFFFFF);
 	int code = r->transport.ops->complete(&r->transport, cqe, &r->fragment);
 
+	if (!(cqe->flags & ZA_CQE_F_MORE)) {
+		r->in_flight--;
+		if (conn)
+			conn->armed = conn->cancelling = false;
+	}
 	if (!conn || code) {
 		za_receiver_fail(r, -EPROTO, "completion",
 				 "the kernel reported what was not asked");
 		return true;
-	}
-	if (r->fragment.state != ZA_RECEIVE_ARMED) {
-		conn->armed = false;
-		conn->cancelling = false;
-		r->in_flight--;
 	}
 	if (r->fragment.bytes)
 		count_fragment(r, conn);

@@ -320,9 +320,14 @@ static bool look_for_chunks(struct za_receiver *r)
 	bool starved = r->transport.ops->starved(&r->transport);
 
 	if (starved && !za_read(&r->starved_since_ns)) {
+		uint64_t now = (uint64_t)za_monotonic_ns();
+
 		za_count(&r->stats->starved, 1);
-		za_receiver_event(r, ZA_EVENT_STARVED, 0, 0, 0);
-		za_gauge(&r->starved_since_ns, (uint64_t)za_monotonic_ns());
+		za_gauge(&r->starved_since_ns, now);
+		if (!r->starved_said_ns || now - r->starved_said_ns > 1000000000) {
+			r->starved_said_ns = now;
+			za_receiver_event(r, ZA_EVENT_STARVED, 0, 0, 0);
+		}
 	} else if (!starved) {
 		za_gauge(&r->starved_since_ns, 0);
 	}

@@ -98,7 +98,8 @@ struct za_receiver {
 	bool retry; /* the ring took no request: try again without sleeping */
 	bool paused, pause_cancelled;
 	int64_t paused_ns;
-	za_u64 starved_since_ns; /* monotonic, 0: not starved. Any thread reads. */
+	uint64_t starved_said_ns; /* when that was last an event: not more than one a second */
+	za_u64 starved_since_ns;  /* monotonic, 0: not starved. Any thread reads. */
 
 	pthread_mutex_t error_lock;
 	struct za_error error; /* why it failed; code 0 */
