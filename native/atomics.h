@@ -6,8 +6,12 @@
  *   ring.c      release store of the SQ tail    kernel, before it reads SQEs
  *   kernel      release store of the CQ tail    ring.c acquire load, before it reads CQEs
  *   ring.c      release store of the CQ head    kernel, before it overwrites CQEs
- *   refill.c    release store of the buffer     kernel, before it reads a buffer's address
+ *   refill_buffers.c  release store of the      kernel, before it reads a buffer's address
+ *               buffer ring's tail
+ *   refill_ring.c  release store of the refill  kernel, before it reads the entries
  *               ring's tail
+ *   kernel      release store of the refill     refill_ring.c acquire load, before it overwrites
+ *               ring's head                     entries
  *   lease.c     acq_rel drop of a chunk's hold  lease.c, the drop that reaches zero: every read of
  *                                               the chunk by any holder happens before it is offered
  *   receiver.c  seq_cst store of `asleep`, then receiver.c za_receiver_wake(): publishes work, then

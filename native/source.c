@@ -24,6 +24,37 @@ static int config_fail(struct za_error *error, const char *text, uint64_t value,
 		       (unsigned long long)value, (unsigned long long)limit);
 }
 
+static int check_window(const struct za_config *c, struct za_error *error)
+{
+	if (c->window_bytes < 2ULL * c->chunk_bytes)
+		return config_fail(error, "window must hold two chunks", c->window_bytes,
+				   2ULL * c->chunk_bytes);
+	if (c->window_bytes / c->chunk_bytes > 32768)
+		return config_fail(error, "window must be at most 32768 chunks", c->window_bytes,
+				   32768ULL * c->chunk_bytes);
+	if (c->window_bytes > c->area_bytes / 2)
+		return config_fail(error, "area is too small: window is more than half of it",
+				   c->window_bytes, c->area_bytes / 2);
+	return 0;
+}
+
+static int check_zcrx(const struct za_config *c, struct za_error *error)
+{
+	if (c->transport > ZA_TRANSPORT_NODEV)
+		return config_fail(error, "transport is unknown", c->transport, ZA_TRANSPORT_NODEV);
+	/* io_zcrx_queue_cqe() of kernels up to 7.2 shifts the chunk's number as a 32-bit value: what
+	 * lies higher would be reported 4 GiB too low. */
+	if (c->area_bytes > 4ULL << 30)
+		return config_fail(error,
+				   "area must be at most 4 GiB with zero-copy receive: kernels up "
+				   "to 7.2 compute offsets in it with 32 bits",
+				   c->area_bytes, 4ULL << 30);
+	if (c->refill_entries > 32768)
+		return config_fail(error, "zcrx.refill_entries must be at most 32768",
+				   c->refill_entries, 32768);
+	return 0;
+}
+
 static int check_memory(const struct za_config *c, struct za_error *error)
 {
 	if (c->chunk_bytes < 4096 || c->chunk_bytes > 16U << 20 ||
@@ -39,16 +70,7 @@ static int check_memory(const struct za_config *c, struct za_error *error)
 	if (c->area_bytes / c->chunk_bytes > UINT32_MAX / 4)
 		return config_fail(error, "area has too many chunks", c->area_bytes,
 				   (uint64_t)UINT32_MAX / 4 * c->chunk_bytes);
-	if (c->window_bytes < 2ULL * c->chunk_bytes)
-		return config_fail(error, "window must hold two chunks", c->window_bytes,
-				   2ULL * c->chunk_bytes);
-	if (c->window_bytes / c->chunk_bytes > 32768)
-		return config_fail(error, "window must be at most 32768 chunks", c->window_bytes,
-				   32768ULL * c->chunk_bytes);
-	if (c->window_bytes > c->area_bytes / 2)
-		return config_fail(error, "area is too small: window is more than half of it",
-				   c->window_bytes, c->area_bytes / 2);
-	return 0;
+	return c->transport == ZA_TRANSPORT_COPY ? check_window(c, error) : check_zcrx(c, error);
 }
 
 static int check_batches(const struct za_config *c, struct za_error *error)
@@ -257,7 +279,7 @@ static bool exhausted(struct za_source *source)
 	    (uint64_t)za_monotonic_ns() - since <= source->receiver.config.exhausted_ns)
 		return false;
 	/* The receiver may not have noticed yet that somebody has released. */
-	level = za_refill_level(&source->receiver.area->refill);
+	level = za_refill_level(&source->receiver.area->refill, source->receiver.area);
 	return !level.free && !level.offered;
 }
 
@@ -353,7 +375,12 @@ const char *za_source_transport(struct za_source *source)
 
 bool za_source_incremental(struct za_source *source)
 {
-	return source->receiver.transport.incremental;
+	return source->receiver.transport.copy.incremental;
+}
+
+uint32_t za_source_chunk_bytes(struct za_source *source)
+{
+	return za_area_chunk_bytes(source->receiver.area);
 }
 
 void za_source_error(struct za_source *source, struct za_error *out)
@@ -389,7 +416,7 @@ void za_source_metrics(struct za_source *source, struct za_metrics *out)
 	memset(out, 0, sizeof(*out));
 	if (!za_source_mine(source))
 		return;
-	level = za_refill_level(&area->refill);
+	level = za_refill_level(&area->refill, area);
 	*out = (struct za_metrics){
 		.bytes = za_read(&s->bytes),
 		.fragments = za_read(&s->fragments),
@@ -423,6 +450,11 @@ void za_source_metrics(struct za_source *source, struct za_metrics *out)
 		.connections = za_read(&s->connections),
 		.paused = za_read(&s->paused),
 		.copying_out = za_read(&s->copying_out),
+		.flushes = za_read(&s->flushes),
+		.alloc_fails = za_read(&s->alloc_fails),
+		.copy_events = za_read(&s->copy_events),
+		.returns_pending = za_read(&s->returns_pending),
+		.kernel_copied_bytes = za_read(&s->kernel_copied_bytes),
 		.lease_faults = za_read(&s->lease_faults),
 	};
 	out->queue_batches = za_queue_length(&source->queue, &out->queue_bytes);

@@ -17,6 +17,8 @@ struct za_stats {
 	za_u64 stalls, stalled_ns, starved, rearms, nobufs, cancelled, enters;
 	za_u64 accepted, refused, accept_errors, framing_errors;
 	za_u64 connections, paused, copying_out;
+	za_u64 flushes, alloc_fails, copy_events;    /* zcrx */
+	za_u64 returns_pending, kernel_copied_bytes; /* zcrx, gauges */
 	/* written by any thread: za_count_shared() */
 	za_u64 wakes, events_lost, discarded_rows, lease_faults;
 	za_u64 batches_held;

@@ -43,6 +43,12 @@ enum za_copy_out {
 	ZA_COPY_OUT_ALWAYS = 2, /* every batch owns its bytes */
 };
 
+enum za_transport_kind {
+	ZA_TRANSPORT_COPY = 0,  /* the kernel copies from socket buffers; any kernel from 6.0 */
+	ZA_TRANSPORT_ZCRX = 1,  /* a queue of a NIC writes into the area */
+	ZA_TRANSPORT_NODEV = 2, /* the interface of zcrx without a NIC: the kernel copies (7.1) */
+};
+
 /* All fields must be set; za_source_new() checks them and names the one that is wrong. */
 struct za_config {
 	uint64_t area_bytes;      /* multiple of chunk_bytes */
@@ -65,6 +71,35 @@ struct za_config {
 	uint8_t delimiter[8];
 	uint8_t emit_unterminated; /* bytes after the last delimiter become a row at end of stream */
 	uint8_t no_incremental;    /* do not ask for incremental buffers (a test's knob) */
+	uint8_t transport;         /* enum za_transport_kind */
+	uint8_t huge_pages;        /* the area consists of reserved huge pages, or fails */
+	uint8_t kernel_refill_memory; /* zcrx: the refill ring lies in memory of the kernel's */
+	uint8_t prefer_busy_poll;     /* zcrx: see napi_busy_poll in ip-sysctl */
+	uint32_t interface_index;     /* zcrx: if_nametoindex() */
+	uint32_t queue;               /* zcrx: receive queue of that interface */
+	uint32_t refill_entries;      /* zcrx: of the refill ring; 0: one a chunk, at most 32768 */
+	uint32_t busy_poll_us;        /* zcrx: 0: no busy polling */
+	uint32_t turn_bytes;          /* zcrx: a connection's receive ends after that many and takes
+				       * its place behind the others; 0: no limit */
+	uint32_t receive_buffer_bytes; /* SO_RCVBUF of each connection; 0: the kernel's own tuning,
+					* with zcrx a share of half the area */
+};
+
+/* What this kernel offers, by asking it and by trying. Error fields are 0 or -errno. */
+struct za_features {
+	int32_t ring;      /* of setting up an io_uring */
+	int32_t zcrx_ring; /* of setting up one as zcrx needs it */
+	int32_t zcrx;      /* of registering an area with an interface that does not exist; that it
+			    * does not is no error */
+	int32_t nodev;     /* of registering a small area without a device */
+	int32_t query;     /* of IORING_REGISTER_QUERY (6.18); the rest is 0 without it */
+	uint32_t request_opcodes, register_opcodes;
+	uint64_t setup_flags;
+	uint64_t zcrx_register_flags, zcrx_area_flags;
+	uint32_t zcrx_ctrl_opcodes;
+	uint32_t zcrx_features;
+	uint32_t refill_header_bytes;
+	uint32_t event_stats_bytes;
 };
 
 struct za_error {
@@ -158,8 +193,18 @@ struct za_metrics {
 	uint64_t connections;    /* = open */
 	uint64_t paused;         /* = 0 or 1 */
 	uint64_t copying_out;    /* = 0 or 1 */
-	uint64_t lease_faults;   /* leases returned that were not out: a bug if not 0 */
+	uint64_t flushes;        /* zcrx: FLUSH_RQ calls */
+	uint64_t alloc_fails;    /* zcrx: events "no chunk for the NIC": packets were dropped */
+	uint64_t copy_events;    /* zcrx: events "copied"; each is told once until looked at */
+	uint64_t
+		returns_pending; /* = zcrx: chunks whose returns wait for room in the refill ring */
+	uint64_t
+		kernel_copied_bytes; /* = zcrx: copied into the area by the kernel, where it says */
+	uint64_t lease_faults;       /* leases returned that were not out: a bug if not 0 */
 };
+
+/* Probes. Takes a moment: sets up rings. `sys` as for za_source_new(). Any thread. */
+void za_probe(const struct za_sys *sys, struct za_features *out);
 
 /* Makes a source and starts its receiver thread. `sys` is copied; NULL is the real kernel. */
 int za_source_new(const struct za_config *config, const struct za_sys *sys, struct za_error *error,
@@ -206,10 +251,12 @@ size_t za_source_connections(struct za_source *source, bool with_closed, struct 
 			     size_t room);
 /* The next event, in order. 0; -EAGAIN timed out; -ENODATA after ZA_EVENT_ENDED was taken. */
 int za_source_event(struct za_source *source, int64_t timeout_ns, struct za_event *out);
-/* "copy"; static. */
+/* "copy", "zcrx", "nodev"; static. */
 const char *za_source_transport(struct za_source *source);
 /* Whether the kernel fills buffers piece by piece (6.12+). */
 bool za_source_incremental(struct za_source *source);
+/* What the kernel recycles at a time: with zcrx not always what was asked for. */
+uint32_t za_source_chunk_bytes(struct za_source *source);
 
 /* Process-wide, for the caller's signal and exit handling. */
 /* A non-blocking descriptor on which signal numbers arrive as bytes (what Python's

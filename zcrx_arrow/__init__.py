@@ -9,10 +9,12 @@ Live network bytes as Arrow record batches.
 """
 
 from zcrx_arrow import errors, framing
-from zcrx_arrow.config import Area, Batching, Limits, Reconnect, parse_duration, parse_size
+from zcrx_arrow.config import Area, Batching, Limits, NicQueue, Reconnect, Zcrx
 from zcrx_arrow.errors import ZcrxError
 from zcrx_arrow.metrics import Metrics
-from zcrx_arrow.source import Source, connect, listen
+from zcrx_arrow.opening import connect, listen
+from zcrx_arrow.probe import probe
+from zcrx_arrow.source import Source
 
 __version__ = "0.1.0"
 
@@ -21,13 +23,14 @@ __all__ = [
     "Batching",
     "Limits",
     "Metrics",
+    "NicQueue",
     "Reconnect",
     "Source",
+    "Zcrx",
     "ZcrxError",
     "connect",
     "errors",
     "framing",
     "listen",
-    "parse_duration",
-    "parse_size",
+    "probe",
 ]

@@ -69,12 +69,13 @@ class Dialer:
     greeting: bytes
     timeout: float
     policy: Reconnect | None
+    receive_buffer: int = 0
     failures: int = 0
     _delay: float = field(default=0.0)
 
     def dial(self) -> socket.socket:
         """Connect and greet; see `zcrx_arrow.address.dial`."""
-        return addresses.dial(self.address, self.greeting, self.timeout)
+        return addresses.dial(self.address, self.greeting, self.timeout, self.receive_buffer)
 
     def next_delay(self) -> float:
         """Seconds to wait before the next attempt."""

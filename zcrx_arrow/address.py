@@ -46,7 +46,7 @@ def parse_address(address: Address) -> tuple[str, int]:
     return host, number
 
 
-def listen_socket(address: Address) -> socket.socket:
+def listen_socket(address: Address, receive_buffer: int = 0) -> socket.socket:
     """
     Bind and listen. The caller owns the socket.
 
@@ -65,12 +65,24 @@ def listen_socket(address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             # "" stands for every address, IPv4 too; a literal IPv6 address for itself.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
+        bound_buffer(listener, receive_buffer)
         listener.bind(sockaddr)
         listener.listen(4096)
     except OSError as error:
         listener.close()
         raise _bind_error(host, port, error) from error
     return listener
+
+
+def bound_buffer(sock: socket.socket, size: int) -> None:
+    """
+    Bound the memory of bytes that wait in a socket; 0 leaves it to the kernel.
+
+    Before the connection is made, since the window that it can announce depends on it.
+    """
+    if size:
+        # The kernel doubles what it is given: socket(7).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, min(size // 2, 2**31 - 1))
 
 
 def _bind_error(host: str, port: int, error: OSError) -> ZcrxError:
@@ -116,7 +128,9 @@ def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[int, t
     return [(family, sockaddr) for family, _, _, _, sockaddr in found]
 
 
-def dial(address: Address, greeting: bytes, timeout: float) -> socket.socket:
+def dial(
+    address: Address, greeting: bytes, timeout: float, receive_buffer: int = 0
+) -> socket.socket:
     """
     Connect, and say what the peer waits for. The caller owns the socket, which blocks.
 
@@ -132,6 +146,7 @@ def dial(address: Address, greeting: bytes, timeout: float) -> socket.socket:
     for family, sockaddr in resolve(host, port):
         peer = socket.socket(family, socket.SOCK_STREAM)
         try:
+            bound_buffer(peer, receive_buffer)
             peer.settimeout(timeout or None)
             peer.connect(sockaddr)
             peer.sendall(greeting)

@@ -9,6 +9,7 @@ Sizes are bytes (``int``) or text with a unit (``"256 MiB"``, ``"64k"``); durati
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -21,9 +22,11 @@ __all__ = [
     "CopyOut",
     "Duration",
     "Limits",
+    "NicQueue",
     "PayloadType",
     "Reconnect",
     "Size",
+    "Zcrx",
     "parse_duration",
     "parse_size",
 ]
@@ -41,6 +44,8 @@ PAYLOAD_TYPES: Final[tuple[PayloadType, ...]] = (
     "large_string",
 )
 
+PAGE: Final = os.sysconf("SC_PAGESIZE")
+_COPY_CHUNK: Final = 128 << 10
 _QUANTITY: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµμ]*)\s*", re.IGNORECASE)
 _SIZE_UNITS: Final = {
     "": 1,
@@ -193,41 +198,140 @@ class Area:
     size : int or str
         Bytes of the area, shared by all connections; a multiple of `chunk`. Memory is used only
         as far as bytes are in flight.
-    chunk : int or str
+    chunk : int, str or None
         What is recycled at a time: a power of two from 4 KiB to 16 MiB. A batch that is held
-        keeps every chunk that it has bytes in.
+        keeps every chunk that it has bytes in. None: 128 KiB with transport ``copy``, a page with
+        the others. With ``zcrx`` it is what the NIC is asked to write in one piece
+        (``rx_buf_len``); where it cannot, a page, see ``Source.chunk_bytes``.
     window : int or str
-        How much of the area is offered to the kernel at a time. Small windows stay in the
-        processor's cache; the default suits an L2 of 1 MiB.
+        ``copy`` only: how much of the area is offered to the kernel at a time. Small windows stay
+        in the processor's cache; the default suits an L2 of 1 MiB.
+    huge_pages : bool
+        Take the area from the reserved huge pages (``vm.nr_hugepages``) or fail. Without it the
+        kernel uses transparent huge pages where it can.
     """
 
     size: Size = "256 MiB"
-    chunk: Size = "128 KiB"
+    chunk: Size | None = None
     window: Size = "512 KiB"
+    huge_pages: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked here; the core checks the rest."""
         parse_size(self.size, "area.size")
-        parse_size(self.chunk, "area.chunk")
+        if self.chunk is not None:
+            parse_size(self.chunk, "area.chunk")
         parse_size(self.window, "area.window")
 
     @classmethod
-    def of(cls, value: Area | Size) -> Area:
+    def of(cls, value: Area | Size, *, copied: bool = True) -> Area:
         """
-        Make an area from what ``area=`` takes.
+        Make an area from what ``area=`` takes, for a transport that copies or one of zcrx.
 
         A bare size below 32 MiB gets chunks and a window that fit into it; a size that is no
         multiple of the chunk is rounded up.
         """
-        if isinstance(value, Area):
-            return value
-        size = parse_size(value, "area")
-        default = cls()
-        chunk, window = parse_size(default.chunk), parse_size(default.window)
-        while chunk > 4096 and chunk * 64 > size:  # noqa: PLR2004 - the smallest page
+        area = value if isinstance(value, Area) else None
+        if area is not None and area.chunk is not None:
+            return area
+        size = parse_size(area.size if area else value, "area")  # type: ignore[arg-type]
+        chunk = _COPY_CHUNK if copied else PAGE
+        window = parse_size(area.window if area else cls().window)
+        while not area and chunk > PAGE and chunk * 64 > size:
             chunk //= 2
-        window = max(2 * chunk, min(window, size // 16 // chunk * chunk))
-        return cls(size=-(-size // chunk) * chunk, chunk=chunk, window=window)
+        if not area:
+            window = max(2 * chunk, min(window, size // 16 // chunk * chunk))
+            size = -(-size // chunk) * chunk
+        return cls(size=size, chunk=chunk, window=window, huge_pages=bool(area and area.huge_pages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zcrx:
+    """
+    Details of zero-copy receive; the defaults suit most.
+
+    Parameters
+    ----------
+    refill_entries : int or None
+        Of the ring in which fragments go back to the kernel, rounded up to a power of two, at
+        most 32768. None: one for each chunk.
+    kernel_memory : bool
+        Let the kernel provide that ring's memory, instead of this process.
+    busy_poll : float, str or None
+        Have the receiver poll the NIC for so long before it sleeps (NAPI busy polling): lower
+        latency for a busy core.
+    prefer_busy_poll : bool
+        Ask the NIC for interrupts only when polling has stopped.
+    turn : int, str or None
+        A connection that has received so many bytes lets the others go first. None: no limit.
+    bind_timeout : float or str
+        How long to wait for a queue that is still bound: the kernel lets go of one a moment after
+        its last user has ended.
+    """
+
+    refill_entries: int | None = None
+    kernel_memory: bool = False
+    busy_poll: Duration | None = None
+    prefer_busy_poll: bool = False
+    turn: Size | None = None
+    bind_timeout: Duration = "5 s"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.refill_entries is not None:
+            whole(self.refill_entries, "zcrx.refill_entries", 1, 32768)
+        if self.turn is not None:
+            parse_size(self.turn, "zcrx.turn")
+        if self.busy_poll is not None:
+            parse_duration(self.busy_poll, "zcrx.busy_poll")
+        parse_duration(self.bind_timeout, "zcrx.bind_timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class NicQueue:
+    """
+    A receive queue of a network interface.
+
+    Parameters
+    ----------
+    interface : str
+        Its name, such as ``"eth0"``, in the network namespace of this process.
+    queue : int
+        Number of the receive queue, from 0.
+    """
+
+    interface: str
+    queue: int
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.interface or not isinstance(self.interface, str):
+            raise ConfigError(f"nic: {self.interface!r} is no name of an interface")
+        whole(self.queue, "nic.queue", 0, 2**31 - 1)
+
+    @classmethod
+    def of(cls, value: NicQueue | str) -> NicQueue:
+        """
+        Make one from what ``nic=`` takes: a `NicQueue`, or text such as ``"eth0:3"``.
+
+        Raises
+        ------
+        ConfigError
+            If it is neither.
+        """
+        if isinstance(value, str):
+            interface, colon, queue = value.rpartition(":")
+            if not colon or not queue.isdecimal():
+                raise ConfigError(f"nic={value!r} must be 'interface:queue', such as 'eth0:3'")
+            return cls(interface, int(queue))
+        try:
+            return cls(value.interface, value.queue)
+        except AttributeError:
+            raise ConfigError(f"nic={value!r} must be a NicQueue or 'interface:queue'") from None
+
+    def __str__(self) -> str:
+        """Write it as ``nic=`` takes it."""
+        return f"{self.interface}:{self.queue}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +382,10 @@ class Limits:
         wait.
     closed_history : int
         Closed connections that ``connections()`` remembers.
+    receive_buffer : int, str or None
+        Memory that bytes of one connection may take in the kernel before they are received
+        (SO_RCVBUF). None: the kernel's own tuning; with ``zcrx``, where those bytes lie in the
+        area, a share of half the area.
     exhausted_after : float or str
         With ``copy_out="never"``: how long the area may be dry, while a consumer waits, before
         that is an `AreaExhaustedError`.
@@ -286,6 +394,7 @@ class Limits:
     connections: int = 1024
     queue_batches: int = 8
     closed_history: int = 10_000
+    receive_buffer: Size | None = None
     exhausted_after: Duration = "5 s"
 
     def __post_init__(self) -> None:
@@ -293,6 +402,8 @@ class Limits:
         whole(self.connections, "limits.connections", 1, 2**20)
         whole(self.queue_batches, "limits.queue_batches", 1, 65536)
         whole(self.closed_history, "limits.closed_history", 0, 2**24)
+        if self.receive_buffer is not None:
+            parse_size(self.receive_buffer, "limits.receive_buffer")
         parse_duration(self.exhausted_after, "limits.exhausted_after")
 
 

@@ -107,6 +107,32 @@ _REMEDIES: Final = {
         "LimitMEMLOCK= of a systemd unit) to 1 MiB or more, or give the process CAP_IPC_LOCK."
     ),
     ("io_uring_register", errno.EINVAL): "Linux 6.0 or newer is needed.",
+    ("zcrx", errno.EPERM): (
+        "Run it as root, or give it CAP_NET_ADMIN: setcap, or AmbientCapabilities= of a systemd "
+        "unit."
+    ),
+    ("zcrx", errno.EINVAL): (
+        "Set both: 'ethtool -G INTERFACE tcp-data-split on hds-thresh 0', even if they seem to be "
+        "set; and see that the kernel has zero-copy receive (Linux 6.15, CONFIG_IO_URING_ZCRX)."
+    ),
+    ("zcrx", errno.EOPNOTSUPP): (
+        "Drivers that can, in Linux 7.3: bnxt_en, fbnic, gve, mlx5_core. transport='copy' works "
+        "with every one."
+    ),
+    ("zcrx", errno.ERANGE): "'ethtool -l INTERFACE' tells how many queues there are.",
+    ("zcrx", errno.EEXIST): (
+        "The kernel lets go of a queue a moment after its last user has ended; see "
+        "zcrx.bind_timeout. 'ip -d link show INTERFACE' shows XDP programs."
+    ),
+    ("zcrx", errno.EBUSY): "End the AF_XDP program on that queue, or take another one.",
+    ("zcrx", errno.ENOMEM): (
+        "Raise RLIMIT_MEMLOCK ('ulimit -l', LimitMEMLOCK= of a systemd unit) above the size of the "
+        "area, give the process CAP_IPC_LOCK, or ask for a smaller area."
+    ),
+    ("huge pages", errno.ENOMEM): (
+        "Reserve huge pages: 'sysctl vm.nr_hugepages=N', best soon after boot; or leave "
+        "area.huge_pages off."
+    ),
     ("area", errno.ENOMEM): "Ask for a smaller area, or raise the memory limit of the process.",
     ("area", errno.ENOBUFS): ('Release batches, use copy_out="auto", or ask for a larger area.'),
     ("io_uring_setup", errno.EMFILE): "Raise 'ulimit -n'.",
@@ -131,7 +157,7 @@ def from_core(code: int, step: str, detail: str) -> ZcrxError:
         return ConfigError(detail)
     remedy = _REMEDIES.get((step, number), "")
     kind: type[ZcrxError] = ZcrxError
-    if step.startswith("io_uring") and number in _UNSUPPORTED:
+    if (step.startswith("io_uring") or step == "zcrx") and number in _UNSUPPORTED:
         kind = UnsupportedError
     elif number == errno.ENOBUFS:
         kind = AreaExhaustedError

@@ -72,6 +72,18 @@ class Metrics:
     """1 while receiving is paused."""
     copying_out: int
     """1 while batches are copied out because the area is nearly full."""
+    flushes: int
+    """Times that the kernel was told to take back what lies in the refill ring."""
+    alloc_fails: int
+    """Times that the kernel said that the NIC had no chunk: packets were dropped, and sent again
+    by their peers."""
+    copy_events: int
+    """Times that the kernel said that it copies; once until that is looked at."""
+    returns_pending: int
+    """Chunks whose fragments wait for room in the refill ring."""
+    kernel_copied_bytes: int
+    """Copied into the area by the kernel, as far as it says so (Linux 7.2): with ``zcrx`` it
+    should stay near 0."""
     lease_faults: int
     """Leases returned that were not out; not 0 only by a bug in this library."""
     reconnects: int

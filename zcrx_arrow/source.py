@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening a feed, and the object that hands out its batches."""
+"""The object that hands out a feed's batches."""
 
 from __future__ import annotations
 
@@ -7,53 +7,30 @@ import asyncio
 import atexit
 import contextlib
 import errno
-import logging
 import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import pyarrow as pa
 
 from zcrx_arrow import _interrupt
-from zcrx_arrow import address as addresses
+from zcrx_arrow._core import check, error_of
 from zcrx_arrow._native import ffi, lib
-from zcrx_arrow._supervisor import CLOSE_REASONS, Dialer, Gap, Supervisor
-from zcrx_arrow.config import (
-    COPY_OUT,
-    PAYLOAD_TYPES,
-    Area,
-    Batching,
-    CopyOut,
-    Duration,
-    Limits,
-    PayloadType,
-    Reconnect,
-    Size,
-    nanoseconds,
-    one_of,
-    parse_duration,
-    parse_size,
-    whole,
-)
-from zcrx_arrow.errors import ConfigError, ForkedError, ZcrxError, from_core
-from zcrx_arrow.framing import Delimited, Framing, Raw
+from zcrx_arrow._supervisor import CLOSE_REASONS, Gap, Supervisor
+from zcrx_arrow.config import Duration, nanoseconds
+from zcrx_arrow.errors import ForkedError, from_core
 from zcrx_arrow.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
-__all__ = ["Source", "Transport", "connect", "listen"]
+__all__ = ["Source"]
 
-log = logging.getLogger("zcrx_arrow")
-
-Transport = Literal["auto", "copy"]
-_TRANSPORTS: Final[tuple[Transport, ...]] = ("auto", "copy")
 _STEP_NS: Final = 100_000_000  # a waiting Python thread looks for signals this often at least
 _AGAIN: Final = (-errno.EAGAIN, -errno.EINTR)
-_UINT32_MAX: Final = 2**32 - 1
 
 CONNECTIONS_SCHEMA: Final = pa.schema(
     [
@@ -71,212 +48,6 @@ CONNECTIONS_SCHEMA: Final = pa.schema(
         pa.field("gap", pa.duration("ns")),
     ]
 )
-
-
-def listen(
-    address: addresses.Address,
-    *,
-    framing: Framing | None = None,
-    transport: Transport = "auto",
-    area: Area | Size = "256 MiB",
-    copy_out: CopyOut = "auto",
-    payload_type: PayloadType = "binary_view",
-    accept: int | None = None,
-    batching: Batching | None = None,
-    limits: Limits | None = None,
-) -> Source:
-    """
-    Accept TCP connections and receive from all of them.
-
-    Parameters
-    ----------
-    address : str or (str, int)
-        Where to listen: ``"127.0.0.1:9000"``, ``"[::1]:9000"``, ``("", 9000)`` for every address;
-        port 0 takes a free one, see ``source.address``.
-    framing : Raw or Delimited, optional
-        How bytes become rows; `Raw` if not given.
-    transport : {"auto", "copy"}
-        How bytes get into the area.
-    area : int, str or Area
-        The receive memory, shared by all connections.
-    copy_out : {"auto", "never", "always"}
-        Whether batches are copied out of the area: when it is nearly full, never (a consumer that
-        holds everything then gets an `AreaExhaustedError`), or always.
-    payload_type : {"binary_view", "string_view", "large_binary", "large_string"}
-        Views point into the area. The large types are compacted copies, for tools that cannot
-        compute on views. The string types check that every message is UTF-8.
-    accept : int, optional
-        Close the listener after that many connections; the source ends when they have ended.
-    batching, limits : optional
-        See `Batching` and `Limits`.
-
-    Returns
-    -------
-    Source
-        To be closed by the caller; a context manager.
-
-    Raises
-    ------
-    ConfigError
-        If an option cannot work.
-    UnsupportedError
-        If the kernel does not let this process use io_uring.
-    ZcrxError
-        If the address cannot be bound.
-    """
-    if accept is not None:
-        whole(accept, "accept", 1, _UINT32_MAX)
-    config = _core_config(framing, transport, area, copy_out, payload_type, batching, limits)
-    config.accept_limit = accept or 0
-    listener = addresses.listen_socket(address)
-    try:
-        bound = addresses.name_of(listener)
-        handle = _open(config)
-        _check(lib.za_source_listen(handle, listener.fileno()), "listen")
-    except BaseException:
-        listener.close()
-        raise
-    listener.detach()
-    return Source(handle, bound, Supervisor(handle, f"listen {bound[0]}:{bound[1]}", None))
-
-
-def connect(
-    address: addresses.Address,
-    *,
-    framing: Framing | None = None,
-    transport: Transport = "auto",
-    area: Area | Size = "256 MiB",
-    copy_out: CopyOut = "auto",
-    payload_type: PayloadType = "binary_view",
-    greeting: bytes = b"",
-    reconnect: Reconnect | None = None,
-    connect_timeout: Duration = "10 s",
-    batching: Batching | None = None,
-    limits: Limits | None = None,
-) -> Source:
-    r"""
-    Connect to a TCP peer and receive from it.
-
-    Parameters
-    ----------
-    address : str or (str, int)
-        Whom to connect to: ``"feed.example:9000"``, ``"[::1]:9000"``, ``("host", 9000)``.
-    greeting : bytes
-        Sent after every connect, such as ``b"SUBSCRIBE\n"``.
-    reconnect : Reconnect, optional
-        Dial again when the connection ends. Without it the source ends with the connection.
-    connect_timeout : float or str
-        For one attempt to connect and greet.
-    framing, transport, area, copy_out, payload_type, batching, limits
-        As for `listen`.
-
-    Returns
-    -------
-    Source
-        To be closed by the caller; a context manager.
-
-    Raises
-    ------
-    ConfigError
-        If an option cannot work.
-    UnsupportedError
-        If the kernel does not let this process use io_uring.
-    ZcrxError
-        If the first connect fails.
-    """
-    if not isinstance(greeting, bytes | bytearray | memoryview):
-        raise ConfigError(f"greeting must be bytes, not {type(greeting).__name__}")
-    if reconnect is not None and not isinstance(reconnect, Reconnect):
-        raise ConfigError("reconnect must be a Reconnect or None")
-    timeout = parse_duration(connect_timeout, "connect_timeout")
-    config = _core_config(framing, transport, area, copy_out, payload_type, batching, limits)
-    dialer = Dialer(address, bytes(greeting), timeout, reconnect)
-    peer = dialer.dial()
-    try:
-        bound = addresses.name_of(peer)
-        handle = _open(config)
-        _check(lib.za_source_add(handle, peer.fileno(), ffi.new("uint32_t *")), "connect")
-    except BaseException:
-        peer.close()
-        raise
-    peer.detach()
-    if reconnect is None:
-        _check(lib.za_source_finish(handle, 0, ffi.NULL), "connect")
-    host, port = addresses.parse_address(address)
-    return Source(handle, bound, Supervisor(handle, f"connect {host}:{port}", dialer))
-
-
-def _core_config(
-    framing: Framing | None,
-    transport: Transport,
-    area: Area | Size,
-    copy_out: CopyOut,
-    payload_type: PayloadType,
-    batching: Batching | None,
-    limits: Limits | None,
-) -> Any:
-    """Translate the options to ``struct za_config``."""
-    one_of(transport, "transport", _TRANSPORTS)
-    framing = Raw() if framing is None else framing
-    batching = batching or Batching()
-    limits = limits or Limits()
-    if not isinstance(framing, Raw | Delimited):
-        raise ConfigError(f"framing must be Raw() or Delimited(...), not {framing!r}")
-    memory = Area.of(area)
-    size = parse_size(memory.size, "area.size")
-    max_bytes = (
-        max(1, min(1 << 20, size // 8))
-        if batching.max_bytes is None
-        else parse_size(batching.max_bytes, "batching.max_bytes")
-    )
-    config = ffi.new("struct za_config *")
-    try:
-        config.area_bytes = size
-        config.chunk_bytes = parse_size(memory.chunk, "area.chunk")
-        config.window_bytes = parse_size(memory.window, "area.window")
-        config.max_batch_bytes = max_bytes
-    except OverflowError:
-        raise ConfigError("area, chunk, window or max_bytes is too large") from None
-    config.max_batch_rows = batching.max_rows
-    config.max_delay_ns = nanoseconds(batching.max_delay, "batching.max_delay")
-    config.coalesce_ns = nanoseconds(batching.coalesce, "batching.coalesce")
-    config.queue_batches = limits.queue_batches
-    config.max_connections = limits.connections
-    config.closed_history = limits.closed_history
-    config.exhausted_ns = nanoseconds(limits.exhausted_after, "limits.exhausted_after")
-    config.copy_out = one_of(copy_out, "copy_out", COPY_OUT)
-    config.payload = one_of(payload_type, "payload_type", PAYLOAD_TYPES)
-    config.framing = lib.ZA_FRAMING_RAW
-    config.max_message_bytes = 1
-    if isinstance(framing, Delimited):
-        config.framing = lib.ZA_FRAMING_DELIMITED
-        config.max_message_bytes = parse_size(framing.max_message, "max_message")
-        config.delimiter_bytes = len(framing.delimiter)
-        ffi.memmove(config.delimiter, framing.delimiter, len(framing.delimiter))
-        config.emit_unterminated = framing.emit_unterminated
-    return config
-
-
-def _open(config: Any) -> Any:
-    """Make the core's source; it is given up when the handle is collected."""
-    error = ffi.new("struct za_error *")
-    out = ffi.new("struct za_source **")
-    if lib.za_source_new(config, ffi.NULL, error, out):
-        raise _from_struct(error)
-    _interrupt.install()
-    return ffi.gc(out[0], lib.za_source_put)
-
-
-def _from_struct(error: Any) -> ZcrxError:
-    step, detail = (
-        ffi.string(text).decode(errors="replace") for text in (error.step, error.detail)
-    )
-    return from_core(error.code, step, detail)
-
-
-def _check(code: int, step: str) -> None:
-    if code:
-        raise from_core(code, step, os.strerror(-code))
 
 
 class Source:
@@ -313,17 +84,14 @@ class Source:
         self.address = address
         """(host, port) that this side is bound to."""
         self.transport: str = ffi.string(lib.za_source_transport(handle)).decode()
-        """How bytes get into the area."""
+        """How bytes get into the area: ``"copy"``, ``"zcrx"`` or ``"nodev"``."""
+        self.chunk_bytes: int = lib.za_source_chunk_bytes(handle)
+        """What is recycled at a time."""
         schema = ffi.new("struct ArrowSchema *")
-        _check(lib.za_source_schema(handle, schema), "schema")
+        check(lib.za_source_schema(handle, schema), "schema")
         self.schema: pa.Schema = pa.Schema._import_from_c(int(ffi.cast("uintptr_t", schema)))  # noqa: SLF001
         """Schema of every batch; its metadata names framing and transport."""
         _live.add(self)
-        log.info(
-            "%s:%d: transport copy%s",
-            *address,
-            " (incremental buffers)" if lib.za_source_incremental(handle) else "",
-        )
 
     # --- pulling -----------------------------------------------------------------------------
 
@@ -384,7 +152,7 @@ class Source:
             )
         error = ffi.new("struct za_error *")
         lib.za_source_error(self._handle, error)
-        raise _from_struct(error) if error.code else from_core(code, "next", os.strerror(-code))
+        raise error_of(error) if error.code else from_core(code, "next", os.strerror(-code))
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Iterate over batches until the stream ends; raises what `next_batch` raises."""
@@ -464,7 +232,7 @@ class Source:
         self._check_owner()
         _interrupt.install()
         stream = ffi.new("struct ArrowArrayStream *")
-        _check(lib.za_source_stream(self._handle, stream), "stream")
+        check(lib.za_source_stream(self._handle, stream), "stream")
         reader = pa.RecordBatchReader._import_from_c(int(ffi.cast("uintptr_t", stream)))  # noqa: SLF001
         return reader.__arrow_c_stream__(requested_schema)
 

@@ -10,7 +10,7 @@
 struct homeward {
 	struct za_area *area;
 	uint32_t n;
-	uint32_t chunks[64]; /* one entry a return; those of one chunk stand side by side */
+	struct za_return returns[64];
 };
 
 static uint32_t take_chunks(struct za_area *area, uint32_t first, uint32_t last)
@@ -73,17 +73,19 @@ static uint32_t drop_hold(struct za_area *area, uint32_t chunk)
 static void send_home(struct homeward *home)
 {
 	if (home->n)
-		za_refill_give(&home->area->refill, home->area, home->chunks, home->n);
+		za_refill_give(&home->area->refill, home->area, home->returns, home->n);
 	home->n = 0;
 }
 
 static void drop_chunk(struct homeward *home, uint32_t chunk)
 {
-	for (uint32_t returns = drop_hold(home->area, chunk); returns; returns--) {
-		if (home->n == sizeof(home->chunks) / sizeof(home->chunks[0]))
-			send_home(home);
-		home->chunks[home->n++] = chunk;
-	}
+	uint32_t returns = drop_hold(home->area, chunk);
+
+	if (!returns)
+		return;
+	if (home->n == sizeof(home->returns) / sizeof(home->returns[0]))
+		send_home(home);
+	home->returns[home->n++] = (struct za_return){.chunk = chunk, .returns = returns};
 }
 
 void za_lease_drop(struct za_area *area, const struct za_span *spans, size_t n)

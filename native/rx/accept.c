@@ -72,6 +72,7 @@ void za_receiver_open(struct za_receiver *r, uint32_t id, int fd)
 		refuse(r, id, fd, r->config.max_connections);
 		return;
 	}
+	za_receiver_share(r, conn);
 	za_gauge(&r->stats->connections, r->conns.open);
 	za_receiver_event(r, ZA_EVENT_OPENED, conn->id, 0, 0);
 	za_receive_wait(r, conn, false);
@@ -95,7 +96,7 @@ static void accepted(struct za_receiver *r, int fd)
 	}
 }
 
-void za_listener_completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
+void za_listener_completed(struct za_receiver *r, const struct za_completion *cqe)
 {
 	if (!(cqe->flags & ZA_CQE_F_MORE)) {
 		r->listener.armed = false;

@@ -37,8 +37,11 @@ struct za_area {
 	struct za_batch_pool *pool; /* recycled column memory, export/batch.c */
 };
 
-/* Maps `bytes` of memory. The caller gets the first share. */
-int za_area_new(uint64_t bytes, uint32_t chunk_bytes, struct za_error *error, struct za_area **out);
+/* Maps `bytes` of memory; of huge pages only, if asked. The caller gets the first share. */
+int za_area_new(uint64_t bytes, uint32_t chunk_bytes, bool huge_pages, struct za_error *error,
+		struct za_area **out);
+/* Before anything is received: the kernel recycles in other units than it was asked to. */
+int za_area_rechunk(struct za_area *area, uint32_t chunk_bytes);
 struct za_area *za_area_take(struct za_area *area);
 /* Any thread, no GIL, does not block on the receiver. The last one unmaps. */
 void za_area_put(struct za_area *area);

@@ -26,6 +26,7 @@ struct za_conn {
 	int error;
 	char detail[128];
 	struct za_conn *next; /* in that list */
+	uint64_t turn_bytes;  /* received since it was armed */
 	uint64_t position;    /* of the next byte to arrive: bytes received so far */
 	uint32_t lost_bytes;  /* received, and not to be delivered */
 	struct za_tail tail;

@@ -95,7 +95,7 @@ void za_emit_count_rate(struct za_receiver *r, uint64_t bytes)
  * true if so little is free that what this side holds itself must go back. */
 static bool watch_level(struct za_receiver *r)
 {
-	struct za_refill_level level = za_refill_level(&r->area->refill);
+	struct za_refill_level level = za_refill_level(&r->area->refill, r->area);
 	uint32_t chunks = r->area->chunks, available = level.free + level.offered;
 	uint64_t free_bytes = (uint64_t)available << r->area->chunk_shift;
 

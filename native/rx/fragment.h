@@ -11,7 +11,7 @@ enum za_receive_state {
 	ZA_RECEIVE_AGAIN,     /* it ended, nothing is lost: arm it again */
 	ZA_RECEIVE_NOBUFS,    /* it ended for want of a chunk: arm it when there is one */
 	ZA_RECEIVE_CANCELLED, /* it ended because we asked */
-	ZA_RECEIVE_EOF,       /* the peer ended its stream */
+	ZA_RECEIVE_EOF,       /* the peer ended its stream, or the receive's turn is over */
 	ZA_RECEIVE_ERROR,     /* see error */
 };
 

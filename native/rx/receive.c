@@ -65,7 +65,7 @@ static void unqueue(struct za_receiver *r, struct za_conn *conn)
  * the order of the list is what makes connections equal when the area is short. */
 void za_receive_arm_waiting(struct za_receiver *r)
 {
-	uint32_t room = za_refill_level(&r->area->refill).offered;
+	uint32_t room = r->arm_first ? r->transport.ops->room(&r->transport) : 0;
 
 	while (r->arm_first && room--) {
 		struct io_uring_sqe *sqe = za_receiver_sqe(r, request_of(r->arm_first));
@@ -77,6 +77,7 @@ void za_receive_arm_waiting(struct za_receiver *r)
 		r->transport.ops->arm(&r->transport, sqe, conn->fd);
 		conn->armed = true;
 		conn->served = false;
+		conn->turn_bytes = 0;
 		r->in_flight++;
 	}
 }
@@ -128,6 +129,13 @@ static void describe_framing_error(struct za_receiver *r, struct za_conn *conn, 
 			       "bytes at position %llu break the framing", at);
 }
 
+static const char *explain(const struct za_receiver *r, int error)
+{
+	const char *text = r->transport.ops->explain ? r->transport.ops->explain(error) : NULL;
+
+	return text ? text : strerrordesc_np(-error);
+}
+
 /* What the state of a request means once its bytes are cut. */
 static void receive_ended(struct za_receiver *r, struct za_conn *conn)
 {
@@ -151,7 +159,7 @@ static void receive_ended(struct za_receiver *r, struct za_conn *conn)
 		break;
 	case ZA_RECEIVE_ERROR:
 		(void)snprintf(conn->detail, sizeof(conn->detail), "%s",
-			       strerrordesc_np(-fragment->error));
+			       explain(r, fragment->error));
 		end(r, conn, fragment->error == -ECONNRESET ? ZA_CLOSE_RESET : ZA_CLOSE_ERROR,
 		    fragment->error);
 		return;
@@ -220,10 +228,17 @@ static void count_fragment(struct za_receiver *r, struct za_conn *conn)
 	za_count(&conn->bytes, r->fragment.bytes);
 	conn->position += r->fragment.bytes;
 	conn->served = true;
+	conn->turn_bytes += r->fragment.bytes;
 	za_emit_count_rate(r, r->fragment.bytes);
 }
 
-bool za_receive_completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
+/* A receive that ends with 0 has seen the end of the stream, or has had its turn. */
+static bool turn_is_over(const struct za_receiver *r, const struct za_conn *conn)
+{
+	return r->transport.turn_bytes && conn->turn_bytes >= r->transport.turn_bytes;
+}
+
+bool za_receive_completed(struct za_receiver *r, const struct za_completion *cqe)
 {
 	struct za_conn *conn = za_conns_at(&r->conns, (uint32_t)cqe->user_data,
 					   (uint32_t)(cqe->user_data >> 32) & 0xFFFFFF);
@@ -239,6 +254,8 @@ bool za_receive_completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
 				 "the kernel reported what was not asked");
 		return true;
 	}
+	if (r->fragment.state == ZA_RECEIVE_EOF && turn_is_over(r, conn))
+		r->fragment.state = ZA_RECEIVE_AGAIN;
 	if (r->fragment.bytes)
 		count_fragment(r, conn);
 	if (conn->ending || r->discarding) {

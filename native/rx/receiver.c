@@ -267,7 +267,7 @@ static enum za_step blocked(struct za_receiver *r)
 	return ZA_STEP_BLOCKED;
 }
 
-static void completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
+static void completed(struct za_receiver *r, const struct za_completion *cqe)
 {
 	switch (cqe->user_data >> 56) {
 	case ZA_REQUEST_WAKER:
@@ -283,6 +283,10 @@ static void completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
 	case ZA_REQUEST_ACCEPT:
 		za_listener_completed(r, cqe);
 		break;
+	case ZA_REQUEST_NOTICE:
+		if (r->transport.ops->notice)
+			r->transport.ops->notice(&r->transport, cqe->res);
+		break;
 	default: /* a cancel's own answer says nothing that the request's end does not */
 		break;
 	}
@@ -291,14 +295,11 @@ static void completed(struct za_receiver *r, const struct io_uring_cqe *cqe)
 /* Handles what has completed; false: blocked in the middle. */
 static bool reap(struct za_receiver *r)
 {
-	struct io_uring_cqe *next;
+	struct za_completion cqe;
 
 	r->now_ns = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC);
 	r->now_real_ns = r->sys.ops->now_ns(r->sys.ctx, CLOCK_REALTIME);
-	while ((next = za_ring_peek(&r->ring))) {
-		struct io_uring_cqe cqe = *next;
-
-		za_ring_seen(&r->ring);
+	while (za_ring_next(&r->ring, &cqe)) {
 		if (cqe.user_data >> 56 != ZA_REQUEST_RECEIVE)
 			completed(r, &cqe);
 		else if (!za_receive_completed(r, &cqe))
@@ -344,6 +345,8 @@ static int64_t patience_ns(struct za_receiver *r, bool starved)
 	if (r->listener.fd >= 0 && !r->listener.armed && !r->stopping)
 		ns = shorter(ns, r->listener.retry_ns > r->now_ns ? r->listener.retry_ns - r->now_ns
 								  : 0);
+	if (r->transport.ops->patience_ns)
+		ns = shorter(ns, r->transport.ops->patience_ns(&r->transport));
 	return ns;
 }
 
@@ -503,7 +506,8 @@ int za_receiver_init(struct za_receiver *r, const struct za_config *config,
 	code = za_framing_init(&r->cutter.framing, config, error);
 	if (code)
 		return code;
-	code = za_area_new(config->area_bytes, config->chunk_bytes, error, &r->area);
+	code = za_area_new(config->area_bytes, config->chunk_bytes, config->huge_pages, error,
+			   &r->area);
 	if (code)
 		return code;
 	r->stats = &r->area->stats;
@@ -546,11 +550,16 @@ void za_receiver_fini(struct za_receiver *r)
 
 int za_receiver_setup(struct za_receiver *r, struct za_error *error)
 {
+	static const struct za_transport_ops *const transports[] = {
+		[ZA_TRANSPORT_COPY] = &za_transport_copy,
+		[ZA_TRANSPORT_ZCRX] = &za_transport_zcrx,
+		[ZA_TRANSPORT_NODEV] = &za_transport_nodev,
+	};
 	struct za_waker waker = {.wake = wake_for_chunk, .arg = r};
 	int code;
 
-	r->transport =
-		(struct za_transport){.ops = &za_transport_copy, .area = r->area, .ring = &r->ring};
+	r->transport = (struct za_transport){
+		.ops = transports[r->config.transport], .area = r->area, .ring = &r->ring};
 	code = za_ring_init(&r->ring, &r->sys, SQ_ENTRIES, CQ_ENTRIES, r->transport.ops->ring_flags,
 			    error);
 	if (code)

@@ -5,6 +5,7 @@
  *   receiver.c  the thread: commands, waiting, reaping, the end
  *   accept.c    the listener
  *   receive.c   receives: armed, completed, cut into rows; how connections end
+ *   share.c     how much a connection may have waiting in the kernel
  *   emit.c      batches leave: when, copied or not, and what happens when they cannot
  *
  * Thread: all of it is the receiver thread's but the functions marked "any thread".
@@ -23,6 +24,7 @@ enum za_request_kind {
 	ZA_REQUEST_ACCEPT,
 	ZA_REQUEST_RECEIVE,
 	ZA_REQUEST_CANCEL,
+	ZA_REQUEST_NOTICE, /* the transport's own; see ZA_NOTICE_DATA */
 };
 
 /* What other threads ask of the receiver. */
@@ -92,8 +94,9 @@ struct za_receiver {
 		nap_nobufs; /* received, and ended for want of a chunk, before the last wait */
 	bool busy;          /* bytes come so fast that waiting a little fills batches */
 
-	bool copying;  /* free area is low: batches are copied out */
-	bool finished; /* no more connections will come */
+	uint32_t share_bytes; /* see share.c */
+	bool copying;         /* free area is low: batches are copied out */
+	bool finished;        /* no more connections will come */
 	bool stopping, discarding;
 	bool retry; /* the ring took no request: try again without sleeping */
 	bool paused, pause_cancelled;
@@ -150,9 +153,14 @@ void za_receiver_fail(struct za_receiver *receiver, int code, const char *step, 
 /* accept.c */
 void za_listener_arm(struct za_receiver *receiver);
 void za_listener_close(struct za_receiver *receiver);
-void za_listener_completed(struct za_receiver *receiver, const struct io_uring_cqe *cqe);
+void za_listener_completed(struct za_receiver *receiver, const struct za_completion *cqe);
 /* Takes a connected socket in, or closes it if the limit is reached. */
 void za_receiver_open(struct za_receiver *receiver, uint32_t id, int fd);
+
+/* share.c */
+/* Bounds the receive buffer of a connection that was just opened, and those of the others if their
+ * share has changed. */
+void za_receiver_share(struct za_receiver *receiver, struct za_conn *conn);
 
 /* receive.c */
 /* Puts a connection among those to be armed: at the end, or, if it was armed for a chunk and another
@@ -160,7 +168,7 @@ void za_receiver_open(struct za_receiver *receiver, uint32_t id, int fd);
 void za_receive_wait(struct za_receiver *receiver, struct za_conn *conn, bool passed_over);
 void za_receive_arm_waiting(struct za_receiver *receiver);
 /* False: the fragment cannot be cut to its end now, see za_receive_resume(). */
-bool za_receive_completed(struct za_receiver *receiver, const struct io_uring_cqe *cqe);
+bool za_receive_completed(struct za_receiver *receiver, const struct za_completion *cqe);
 bool za_receive_resume(struct za_receiver *receiver);
 /* Asks every armed receive to end; those that are asked already are left alone. */
 void za_receive_cancel_all(struct za_receiver *receiver);

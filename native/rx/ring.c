@@ -19,7 +19,9 @@ static void ring_locate(struct za_ring *ring, const struct io_uring_params *para
 	ring->sqes = ring->sqe_map;
 	ring->cq_head = (uint32_t *)(base + params->cq_off.head);
 	ring->cq_tail = (uint32_t *)(base + params->cq_off.tail);
-	ring->cqes = (struct io_uring_cqe *)(base + params->cq_off.cqes);
+	ring->cqes = base + params->cq_off.cqes;
+	ring->cqe_shift = params->flags & ZA_SETUP_CQE32 ? 5 : 4;
+	ring->cq_next = za_load_relaxed32(ring->cq_head);
 	ring->cq_entries = params->cq_entries;
 	ring->cq_mask = params->cq_entries - 1;
 	/* Entry i of the array is always SQE i: written once, so a submit is one tail store. */
@@ -30,7 +32,8 @@ static void ring_locate(struct za_ring *ring, const struct io_uring_params *para
 static int ring_map(struct za_ring *ring, const struct io_uring_params *params)
 {
 	size_t sq_bytes = params->sq_off.array + params->sq_entries * sizeof(uint32_t);
-	size_t cq_bytes = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
+	size_t cqe_bytes = params->flags & ZA_SETUP_CQE32 ? 32 : 16;
+	size_t cq_bytes = params->cq_off.cqes + params->cq_entries * cqe_bytes;
 
 	/* One mapping for both rings (IORING_FEAT_SINGLE_MMAP, 5.4). */
 	ring->ring_map_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
@@ -54,6 +57,8 @@ static int ring_setup(struct za_ring *ring, uint32_t sq_entries, uint32_t cq_ent
 	int fd = -EINVAL;
 
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]) && fd == -EINVAL; i++) {
+		if (extra_flags & ZA_SETUP_DEFER_TASKRUN & ~wanted[i])
+			continue;
 		memset(params, 0, sizeof(*params));
 		params->flags = wanted[i] | extra_flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 		params->cq_entries = cq_entries;
@@ -127,20 +132,4 @@ int za_ring_enter(struct za_ring *ring, uint32_t min_complete, int64_t timeout_n
 	if (n >= 0 || n == -EAGAIN || n == -EBUSY)
 		return 0;
 	return n;
-}
-
-struct io_uring_cqe *za_ring_peek(struct za_ring *ring)
-{
-	uint32_t head = za_load_relaxed32(ring->cq_head);
-
-	/* Acquire pairs with the kernel's store of the tail: the entry is complete. */
-	if (head == za_load_acquire32(ring->cq_tail))
-		return NULL;
-	return &ring->cqes[head & ring->cq_mask];
-}
-
-void za_ring_seen(struct za_ring *ring)
-{
-	/* Release: we are done with the entry before the kernel may overwrite it. */
-	za_store_release32(ring->cq_head, za_load_relaxed32(ring->cq_head) + 1);
 }

@@ -10,8 +10,18 @@
 
 #include <stdbool.h>
 
+#include "../atomics.h"
+#include "../uapi/zcrx.h"
 #include "../za.h"
 #include "sys.h"
+
+/* A completion, taken out of the ring. */
+struct za_completion {
+	uint64_t user_data;
+	int32_t res;
+	uint32_t flags;
+	uint64_t off; /* rings of 32-byte completions: the first half of what follows */
+};
 
 struct za_ring {
 	struct za_sys sys;
@@ -25,7 +35,9 @@ struct za_ring {
 
 	uint32_t *cq_head, *cq_tail;
 	uint32_t cq_mask, cq_entries;
-	struct io_uring_cqe *cqes;
+	uint32_t cq_next;   /* our head; the kernel sees it with za_ring_seen() */
+	uint32_t cqe_shift; /* log2 of a completion's bytes: 4, with ZA_SETUP_CQE32 5 */
+	uint8_t *cqes;
 
 	void *ring_map, *sqe_map;
 	size_t ring_map_bytes, sqe_map_bytes;
@@ -43,8 +55,30 @@ struct io_uring_sqe *za_ring_sqe(struct za_ring *ring);
 /* Submits what is waiting and, if min_complete, waits: 0; -ETIME; -EINTR; else a broken ring. */
 int za_ring_enter(struct za_ring *ring, uint32_t min_complete, int64_t timeout_ns);
 
-/* The next completion, or NULL. Borrowed until za_ring_seen(). */
-struct io_uring_cqe *za_ring_peek(struct za_ring *ring);
-void za_ring_seen(struct za_ring *ring);
+/* Whether something has completed. */
+static inline bool za_ring_ready(const struct za_ring *ring)
+{
+	/* Acquire pairs with the kernel's store of the tail: the entries are complete. */
+	return ring->cq_next != za_load_acquire32(ring->cq_tail);
+}
+
+/* Takes the next completion out, if there is one. */
+static inline bool za_ring_next(struct za_ring *ring, struct za_completion *out)
+{
+	const struct io_uring_cqe *cqe;
+
+	if (!za_ring_ready(ring))
+		return false;
+	cqe = (const void *)(ring->cqes +
+			     ((size_t)(ring->cq_next & ring->cq_mask) << ring->cqe_shift));
+	out->user_data = cqe->user_data;
+	out->res = cqe->res;
+	out->flags = cqe->flags;
+	if (ring->cqe_shift == 5)
+		out->off = ((const struct za_zcrx_cqe *)(cqe + 1))->off;
+	/* Release: we are done with the entry before the kernel may overwrite it. */
+	za_store_release32(ring->cq_head, ++ring->cq_next);
+	return true;
+}
 
 #endif

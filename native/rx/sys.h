@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "../uapi.h"
+#include "../uapi/io_uring.h"
 
 struct za_sys_ops {
 	/* io_uring_setup(2): returns the ring's fd, O_CLOEXEC. */
@@ -36,6 +36,9 @@ struct za_sys_ops {
 	/* shutdown(2) both ways, then close(2): the peer sees the end even if a forked child still
 	 * holds a copy of the descriptor. */
 	void (*close_socket)(void *ctx, int fd);
+	/* At most so many bytes may wait in the socket, with what the kernel needs to keep them:
+	 * SO_RCVBUFFORCE where allowed, else SO_RCVBUF. */
+	void (*bound_socket)(void *ctx, int fd, uint32_t bytes);
 	void (*close)(void *ctx, int fd); /* a ring, a waker or a listener */
 	/* getsockname(2) and getpeername(2); a name that cannot be had is left with ss_family 0. */
 	void (*names)(void *ctx, int fd, struct sockaddr_storage *local,

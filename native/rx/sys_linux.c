@@ -87,6 +87,15 @@ static void linux_close_socket(void *ctx, int fd)
 	close(fd);
 }
 
+static void linux_bound_socket(void *ctx, int fd, uint32_t bytes)
+{
+	int half = (int)(bytes / 2); /* the kernel doubles it: socket(7) */
+
+	(void)ctx;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &half, sizeof(half)))
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
+}
+
 static void linux_close(void *ctx, int fd)
 {
 	(void)ctx;
@@ -126,6 +135,7 @@ struct za_sys za_sys_linux(void)
 		.waker = linux_waker,
 		.wake = linux_wake,
 		.close_socket = linux_close_socket,
+		.bound_socket = linux_bound_socket,
 		.close = linux_close,
 		.names = linux_names,
 		.now_ns = linux_now_ns,

@@ -19,14 +19,14 @@
 
 static size_t buffers_bytes(const struct za_transport *transport)
 {
-	return transport->buffers_entries * sizeof(struct io_uring_buf);
+	return transport->copy.entries * sizeof(struct io_uring_buf);
 }
 
 static int register_buffers(struct za_transport *transport, bool incremental)
 {
 	struct za_buf_reg reg = {
-		.ring_addr = (uint64_t)(uintptr_t)transport->buffers,
-		.ring_entries = transport->buffers_entries,
+		.ring_addr = (uint64_t)(uintptr_t)transport->copy.buffers,
+		.ring_entries = transport->copy.entries,
 		.bgid = BUFFER_GROUP,
 		.flags = incremental ? ZA_PBUF_RING_INC : 0,
 	};
@@ -37,11 +37,11 @@ static int register_buffers(struct za_transport *transport, bool incremental)
 
 static void copy_stop(struct za_transport *transport)
 {
-	if (!transport->buffers)
+	if (!transport->copy.buffers)
 		return;
-	za_refill_detach(&transport->area->refill, transport->area);
-	munmap(transport->buffers, buffers_bytes(transport));
-	transport->buffers = NULL;
+	za_buffers_detach(transport->area);
+	munmap(transport->copy.buffers, buffers_bytes(transport));
+	transport->copy.buffers = NULL;
 }
 
 static int copy_start(struct za_transport *transport, const struct za_config *config,
@@ -49,32 +49,31 @@ static int copy_start(struct za_transport *transport, const struct za_config *co
 {
 	int code;
 
-	transport->window = config->window_bytes / config->chunk_bytes;
-	transport->buffers_entries = 1;
-	while (transport->buffers_entries < transport->window)
-		transport->buffers_entries *= 2;
-	transport->buffers = mmap(NULL, buffers_bytes(transport), PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (transport->buffers == MAP_FAILED) {
-		transport->buffers = NULL;
+	transport->copy.window = config->window_bytes / config->chunk_bytes;
+	transport->copy.entries = 1;
+	while (transport->copy.entries < transport->copy.window)
+		transport->copy.entries *= 2;
+	transport->copy.buffers = mmap(NULL, buffers_bytes(transport), PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (transport->copy.buffers == MAP_FAILED) {
+		transport->copy.buffers = NULL;
 		return za_fail(error, -errno, "buffer ring", "no memory for the buffer ring");
 	}
-	transport->incremental = !config->no_incremental;
-	code = register_buffers(transport, transport->incremental);
-	if (code == -EINVAL && transport->incremental) {
-		transport->incremental = false;
+	transport->copy.incremental = !config->no_incremental;
+	code = register_buffers(transport, transport->copy.incremental);
+	if (code == -EINVAL && transport->copy.incremental) {
+		transport->copy.incremental = false;
 		code = register_buffers(transport, false);
 	}
 	if (code)
 		za_fail(error, code, "io_uring_register",
-			"the kernel refuses a buffer ring of %u entries",
-			transport->buffers_entries);
-	else if ((code = za_refill_attach(&transport->area->refill, transport->buffers,
-					  transport->buffers_entries, waker)))
+			"the kernel refuses a buffer ring of %u entries", transport->copy.entries);
+	else if ((code = za_buffers_attach(transport->area, transport->copy.buffers,
+					   transport->copy.entries, waker)))
 		za_fail(error, code, "buffer ring", "out of memory");
 	if (code) {
-		munmap(transport->buffers, buffers_bytes(transport));
-		transport->buffers = NULL;
+		munmap(transport->copy.buffers, buffers_bytes(transport));
+		transport->copy.buffers = NULL;
 	}
 	return code;
 }
@@ -89,7 +88,7 @@ static void copy_arm(struct za_transport *transport, struct io_uring_sqe *sqe, i
 	sqe->buf_group = BUFFER_GROUP;
 }
 
-static enum za_receive_state state_of(const struct io_uring_cqe *cqe)
+static enum za_receive_state state_of(const struct za_completion *cqe)
 {
 	if (cqe->flags & ZA_CQE_F_MORE)
 		return ZA_RECEIVE_ARMED;
@@ -110,7 +109,7 @@ static enum za_receive_state state_of(const struct io_uring_cqe *cqe)
 	}
 }
 
-static int copy_complete(struct za_transport *transport, const struct io_uring_cqe *cqe,
+static int copy_complete(struct za_transport *transport, const struct za_completion *cqe,
 			 struct za_fragment *fragment)
 {
 	uint32_t bytes = cqe->res > 0 ? (uint32_t)cqe->res : 0;
@@ -124,21 +123,26 @@ static int copy_complete(struct za_transport *transport, const struct io_uring_c
 		return bytes ? -EPROTO : 0;
 	/* An incremental buffer is used up when the kernel says no more will come into it, and
 	 * never by a completion without bytes; a plain one by whatever names it. */
-	done = transport->incremental ? bytes && !(cqe->flags & ZA_CQE_F_BUF_MORE) : true;
+	done = transport->copy.incremental ? bytes && !(cqe->flags & ZA_CQE_F_BUF_MORE) : true;
 	fragment->held = done;
-	return za_refill_filled(&transport->area->refill, transport->area,
-				cqe->flags >> IORING_CQE_BUFFER_SHIFT, bytes, done,
-				&fragment->offset);
+	return za_buffers_filled(transport->area, cqe->flags >> IORING_CQE_BUFFER_SHIFT, bytes,
+				 done, &fragment->offset);
 }
 
 static void copy_replenish(struct za_transport *transport)
 {
-	za_refill_offer(&transport->area->refill, transport->area, transport->window);
+	za_buffers_offer(transport->area, transport->copy.window);
+}
+
+/* Every receive takes a buffer when it starts. */
+static uint32_t copy_room(struct za_transport *transport)
+{
+	return za_refill_level(&transport->area->refill, transport->area).offered;
 }
 
 static bool copy_starved(struct za_transport *transport)
 {
-	return za_refill_starved(&transport->area->refill);
+	return za_buffers_starved(transport->area);
 }
 
 const struct za_transport_ops za_transport_copy = {
@@ -147,6 +151,7 @@ const struct za_transport_ops za_transport_copy = {
 	.arm = copy_arm,
 	.complete = copy_complete,
 	.replenish = copy_replenish,
+	.room = copy_room,
 	.starved = copy_starved,
 	.stop = copy_stop,
 };

@@ -430,7 +430,7 @@ static void finish(struct history *h)
 	n = za_conns_list(&h->receiver.conns, true, infos, MAX_CONNS);
 	for (size_t i = 0; i < n; i++)
 		check_connection(h, &infos[i]);
-	level = za_refill_level(&area->refill);
+	level = za_refill_level(&area->refill, area);
 	CHECK(level.free == area->chunks && !level.offered,
 	      "seed %llu: %u of %u chunks came home, %u offered", (unsigned long long)h->seed,
 	      level.free, area->chunks, level.offered);

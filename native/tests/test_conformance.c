@@ -172,18 +172,17 @@ static void expect(struct side *s, uint32_t n)
 	time_t until = time(NULL) + 20;
 
 	while (n) {
-		struct io_uring_cqe *cqe = za_ring_peek(&s->ring);
+		struct za_completion cqe;
 
 		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes);
-		if (!cqe) {
+		if (!za_ring_next(&s->ring, &cqe)) {
 			(void)za_ring_enter(&s->ring, 1, 100000000);
 			continue;
 		}
-		note(s, cqe->user_data == DATA ? "receive" : "other", cqe->res,
-		     (long)(cqe->flags & meaning));
-		if (cqe->flags & ZA_CQE_F_BUFFER)
-			note(s, "buffer", (long)(cqe->flags >> IORING_CQE_BUFFER_SHIFT), 0);
-		za_ring_seen(&s->ring);
+		note(s, cqe.user_data == DATA ? "receive" : "other", cqe.res,
+		     (long)(cqe.flags & meaning));
+		if (cqe.flags & ZA_CQE_F_BUFFER)
+			note(s, "buffer", (long)(cqe.flags >> IORING_CQE_BUFFER_SHIFT), 0);
 		n--;
 	}
 }

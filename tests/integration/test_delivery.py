@@ -13,6 +13,7 @@ import pytest
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from tests.rows import by_connection, payload_buffers, payloads, stream_of
+from zcrx_arrow import _core
 
 
 def pieces_of(data: bytes, chance: random.Random) -> list[bytes]:
@@ -44,14 +45,14 @@ def test_raw_bytes_of_several_connections(transport, send, seed):
 @pytest.mark.parametrize("incremental", [True, False])
 def test_messages(transport, send, delimiter, incremental, monkeypatch):
     if not incremental:
-        make = zc.source._core_config
+        make = _core.Options.to_core
 
         def plain(*args):
             config = make(*args)
             config.no_incremental = True
             return config
 
-        monkeypatch.setattr(zc.source, "_core_config", plain)
+        monkeypatch.setattr(_core.Options, "to_core", plain)
     chance = random.Random(repr(delimiter))
     alphabet = b"abc\r\n\x00 xyz"
     data = bytes(chance.choices(alphabet, k=200_000)) + chance.randbytes(100_000)

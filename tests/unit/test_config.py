@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zcrx_arrow as zc
+from zcrx_arrow import config
 from zcrx_arrow.address import parse_address
 from zcrx_arrow.errors import ConfigError, UnsupportedError, from_core
 
@@ -30,7 +31,7 @@ from zcrx_arrow.errors import ConfigError, UnsupportedError, from_core
     ],
 )
 def test_sizes(text, size):
-    assert zc.parse_size(text) == size
+    assert config.parse_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -38,12 +39,12 @@ def test_sizes(text, size):
 )
 def test_no_sizes(text):
     with pytest.raises(ConfigError, match="area"):
-        zc.parse_size(text, "area")
+        config.parse_size(text, "area")
 
 
 @given(st.integers(0, 2**50))
 def test_whole_numbers_are_exact(size):
-    assert zc.parse_size(str(size)) == zc.parse_size(size) == size
+    assert config.parse_size(str(size)) == config.parse_size(size) == size
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,13 @@ def test_whole_numbers_are_exact(size):
     [(1, 1.0), (0.5, 0.5), ("10 ms", 0.01), ("200us", 0.0002), ("2 min", 120.0), ("1.5", 1.5)],
 )
 def test_durations(text, seconds):
-    assert zc.parse_duration(text) == pytest.approx(seconds)
+    assert config.parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "ms", "1 week", -1, "-1 s", math.inf, math.nan, True, None])
 def test_no_durations(text):
     with pytest.raises(ConfigError, match="timeout"):
-        zc.parse_duration(text, "timeout")
+        config.parse_duration(text, "timeout")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_options_that_cannot_be(make):
 @given(st.integers(32 * 1024, 1 << 40))
 def test_any_area_size_gets_chunks_that_fit(size):
     area = zc.Area.of(size)
-    chunk, window = zc.parse_size(area.chunk), zc.parse_size(area.window)
+    chunk, window = config.parse_size(area.chunk), config.parse_size(area.window)
     assert size <= area.size < size + chunk
     assert area.size % chunk == 0
     assert area.size // chunk >= 8

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 import zcrx_arrow as zc
+from zcrx_arrow import config
 from zcrx_arrow.cli.common import Summary, errors, interruptible, parse_delimiter, tell
 from zcrx_arrow.cli.view import LiveView
 from zcrx_arrow.config import CopyOut, PayloadType
@@ -82,7 +83,7 @@ def receive(
     """
     with errors(), interruptible():
         target = to or ("live" if sys.stdout.isatty() else "ndjson")
-        limit = zc.parse_size(bytes_, "--bytes") if bytes_ is not None else None
+        limit = config.parse_size(bytes_, "--bytes") if bytes_ is not None else None
         options: dict[str, Any] = {
             "framing": _framing(framing, delimiter, max_message),
             "area": area,

@@ -21,8 +21,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-import zcrx_arrow as zc
 from zcrx_arrow import address as addresses
+from zcrx_arrow import config
 from zcrx_arrow.cli.common import errors, human_bytes, interruptible, tell
 from zcrx_arrow.errors import ConfigError, ZcrxError
 
@@ -62,7 +62,7 @@ def send(
             raise ConfigError("give one of --rate and --lines-per-second")
         if source == "-" and loop != 1:
             raise ConfigError("--loop needs a file: standard input comes once")
-        per_second = zc.parse_size(rate.removesuffix("/s"), "--rate") if rate else None
+        per_second = config.parse_size(rate.removesuffix("/s"), "--rate") if rate else None
         if per_second == 0:
             raise ConfigError("--rate must be more than 0")
         total = Path(source).stat().st_size * loop if source != "-" else None
