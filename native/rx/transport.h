@@ -30,6 +30,7 @@ struct za_transport_zcrx {
 	bool can_flush, can_arm; /* FLUSH_RQ, ARM_EVENT */
 	bool dry; /* a receive ended for want of a chunk, and nothing was done about it */
 	int64_t dry_since_ns; /* CLOCK_MONOTONIC */
+	uint32_t crowded;     /* steps to go carefully: the completion queue was full */
 	uint32_t owing;       /* chunks whose returns wait for room in the refill ring */
 };
 

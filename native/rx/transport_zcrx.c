@@ -25,6 +25,7 @@
 #define MAX_REFILL_ENTRIES 32768U
 #define LOOK_AGAIN_NS 10000000LL
 #define OWING_NS 1000000LL
+#define CROWDED_STEPS 64
 
 /* --- registering --------------------------------------------------------------------------- */
 
@@ -184,6 +185,8 @@ static enum za_receive_state end_of(struct za_transport *t, int32_t res)
 	case -ECANCELED:
 		return ZA_RECEIVE_CANCELLED;
 	case -ENOSPC: /* the completion queue was full; nothing is lost */
+		t->zcrx.crowded = CROWDED_STEPS;
+		return ZA_RECEIVE_AGAIN;
 	case -EINTR:
 	case -EAGAIN:
 		return ZA_RECEIVE_AGAIN;
@@ -255,6 +258,8 @@ static void zcrx_replenish(struct za_transport *t)
 {
 	uint32_t unread, owing;
 
+	if (t->zcrx.crowded)
+		t->zcrx.crowded--;
 	za_refill_ring_settle(t->area, &unread, &owing);
 	if (t->zcrx.dry ? unread && (t->zcrx.can_flush || looked_long_ago(t)) : owing) {
 		flush(t);
@@ -274,6 +279,11 @@ static uint32_t zcrx_room(struct za_transport *t)
 
 	if (t->zcrx.dry)
 		return 0;
+	/* While last completions wait for room in a full queue, every receive that is armed ends
+	 * with one more of them and without a byte. So few at a time, until it was quiet for a
+	 * while; else more connections than the queue has entries would never get anywhere. */
+	if (t->zcrx.crowded && chunks > t->ring->cq_entries / 4)
+		chunks = t->ring->cq_entries / 4;
 	return chunks ? chunks : 1;
 }
 

@@ -15,7 +15,7 @@
 #define EPOCH_NS 1700000000000000000LL
 #define KNOWN_SETUP_FLAGS                                                       \
 	(IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN | \
-	 ZA_SETUP_SINGLE_ISSUER | ZA_SETUP_DEFER_TASKRUN)
+	 ZA_SETUP_SINGLE_ISSUER | ZA_SETUP_DEFER_TASKRUN | ZA_SETUP_CQE32)
 
 void twin_stop(const char *format, ...)
 {
@@ -87,7 +87,7 @@ static void lay_out(struct za_twin *t, struct io_uring_params *p)
 		.head = 0, .tail = 64, .ring_mask = 128, .ring_entries = 132, .flags = 136};
 	p->cq_off = (struct io_cqring_offsets){
 		.head = 192, .tail = 256, .ring_mask = 320, .ring_entries = 324, .cqes = 384};
-	p->sq_off.array = p->cq_off.cqes + p->cq_entries * (uint32_t)sizeof(struct io_uring_cqe);
+	p->sq_off.array = p->cq_off.cqes + p->cq_entries * (p->flags & ZA_SETUP_CQE32 ? 32U : 16U);
 	t->ring_map_bytes = p->sq_off.array + p->sq_entries * sizeof(uint32_t);
 	t->sqes_bytes = p->sq_entries * sizeof(struct io_uring_sqe);
 	t->ring_map = aligned_alloc(64, (t->ring_map_bytes + 63) & ~63UL);
@@ -127,6 +127,8 @@ static void *twin_map(void *ctx, int ring_fd, size_t len, uint64_t offset)
 		t->maps++;
 		return t->ring_map;
 	}
+	if (offset == TWIN_OFF_ZCRX && t->zcrx.region_is_mine)
+		return t->refill_map = t->zcrx.region;
 	if (offset == IORING_OFF_SQES && len <= t->sqes_bytes) {
 		t->maps++;
 		return t->sqes;
@@ -139,6 +141,12 @@ static void twin_unmap(void *ctx, void *addr, size_t len)
 	struct za_twin *t = ctx;
 
 	(void)len;
+	if (t->refill_map && addr == t->refill_map) {
+		/* A mapping outlives the ring, as the kernel's do. */
+		free(t->refill_map);
+		t->refill_map = NULL;
+		return;
+	}
 	if (addr != t->ring_map && addr != (void *)t->sqes)
 		twin_stop("unmapping what was not mapped");
 	t->maps--;
@@ -150,9 +158,16 @@ static int twin_reg(void *ctx, int ring_fd, uint32_t opcode, void *arg, uint32_t
 	int code = -EINVAL;
 
 	pthread_mutex_lock(&t->lock);
-	twin_file(t, ring_fd, TWIN_RING);
+	if (opcode == ZA_REGISTER_QUERY)
+		code = ring_fd == -1 && !nr_args ? twin_zcrx_query(t, arg) : -EINVAL;
+	else
+		twin_file(t, ring_fd, TWIN_RING);
 	if (opcode == IORING_REGISTER_PBUF_RING && nr_args == 1)
 		code = twin_register_buffers(t, arg);
+	if (opcode == ZA_REGISTER_ZCRX_IFQ && nr_args == 1 && t->options.zcrx)
+		code = twin_zcrx_register(t, arg);
+	if (opcode == ZA_REGISTER_ZCRX_CTRL && !nr_args && !t->options.old_zcrx)
+		code = twin_zcrx_control(t, arg);
 	pthread_mutex_unlock(&t->lock);
 	return code;
 }
@@ -160,11 +175,15 @@ static int twin_reg(void *ctx, int ring_fd, uint32_t opcode, void *arg, uint32_t
 static void check_receive(struct za_twin *t, const struct io_uring_sqe *sqe)
 {
 	twin_file(t, sqe->fd, TWIN_SOCKET);
-	if (!(sqe->ioprio & IORING_RECV_MULTISHOT) || !(sqe->flags & IOSQE_BUFFER_SELECT) ||
-	    sqe->len)
-		twin_stop("a receive that is not multishot with a provided buffer");
+	if (!(sqe->ioprio & IORING_RECV_MULTISHOT))
+		twin_stop("a receive that is not multishot");
+	if (sqe->opcode == IORING_OP_RECV && (!(sqe->flags & IOSQE_BUFFER_SELECT) || sqe->len))
+		twin_stop("a receive without a provided buffer");
+	if (sqe->opcode == ZA_OP_RECV_ZC &&
+	    (!t->zcrx.registered || sqe->file_index != TWIN_ZCRX_ID))
+		twin_stop("a receive into an area that is not registered");
 	for (struct twin_request *at = t->first; at; at = at->next)
-		if (at->opcode == IORING_OP_RECV && at->fd == sqe->fd)
+		if (at->opcode == sqe->opcode && at->fd == sqe->fd)
 			twin_stop("a second receive is armed on descriptor %d", sqe->fd);
 }
 
@@ -176,7 +195,7 @@ static void submit(struct za_twin *t, const struct io_uring_sqe *sqe)
 		twin_cancel(t, sqe->user_data, sqe->addr);
 		return;
 	}
-	if (sqe->opcode == IORING_OP_RECV)
+	if (sqe->opcode == IORING_OP_RECV || sqe->opcode == ZA_OP_RECV_ZC)
 		check_receive(t, sqe);
 	else if (sqe->opcode == IORING_OP_ACCEPT)
 		twin_file(t, sqe->fd, TWIN_LISTENER);
@@ -189,6 +208,7 @@ static void submit(struct za_twin *t, const struct io_uring_sqe *sqe)
 	request->fd = sqe->fd;
 	request->user_data = sqe->user_data;
 	request->addr = sqe->addr;
+	request->limit = request->left = sqe->len;
 	if (sqe->opcode == IORING_OP_TIMEOUT) {
 		const struct __kernel_timespec *ts = (void *)(uintptr_t)sqe->addr;
 
@@ -317,7 +337,7 @@ static void close_ring(struct za_twin *t)
 	while (t->first) {
 		struct twin_request *request = t->first;
 
-		if (request->opcode == IORING_OP_RECV)
+		if (request->opcode == IORING_OP_RECV || request->opcode == ZA_OP_RECV_ZC)
 			twin_stop("the ring is closed with a receive armed");
 		t->first = request->next;
 		free(request);
@@ -330,6 +350,7 @@ static void close_ring(struct za_twin *t)
 		free(waiting);
 	}
 	t->overflow_last = NULL;
+	twin_zcrx_close(t);
 	free(t->ring_map);
 	free(t->sqes);
 	t->ring_map = NULL;
@@ -347,7 +368,7 @@ static void close_file(void *ctx, int fd)
 	pthread_mutex_lock(&t->lock);
 	file = twin_file(t, fd, TWIN_NONE);
 	for (struct twin_request *at = t->first; at; at = at->next)
-		if (at->fd == fd && at->opcode == IORING_OP_RECV)
+		if (at->fd == fd && (at->opcode == IORING_OP_RECV || at->opcode == ZA_OP_RECV_ZC))
 			twin_stop("descriptor %d is closed with a receive armed", fd);
 	if (file->kind == TWIN_RING)
 		close_ring(t);
@@ -363,10 +384,30 @@ static void close_file(void *ctx, int fd)
 		t->counts.open_sockets--;
 	}
 	file->closed_here = true;
+	twin_zcrx_purge(t, file);
 	free(file->bytes);
 	file->bytes = NULL;
 	file->n = 0;
 	pthread_mutex_unlock(&t->lock);
+}
+
+static void twin_bound_socket(void *ctx, int fd, uint32_t bytes)
+{
+	struct za_twin *t = ctx;
+
+	pthread_mutex_lock(&t->lock);
+	twin_file(t, fd, TWIN_SOCKET)->bound = bytes;
+	pthread_mutex_unlock(&t->lock);
+}
+
+uint32_t za_twin_bound(struct za_twin *t, int fd)
+{
+	uint32_t bytes;
+
+	pthread_mutex_lock(&t->lock);
+	bytes = t->files[fd - TWIN_FIRST_FD]->bound;
+	pthread_mutex_unlock(&t->lock);
+	return bytes;
 }
 
 static void name(struct sockaddr_storage *out, int port)
@@ -407,6 +448,7 @@ const struct za_sys_ops twin_sys_ops = {
 	.waker = twin_waker,
 	.wake = twin_wake,
 	.close_socket = close_file,
+	.bound_socket = twin_bound_socket,
 	.close = close_file,
 	.names = twin_names,
 	.now_ns = twin_now_ns,
@@ -434,6 +476,8 @@ struct za_twin *za_twin_new(const struct za_twin_options *options)
 
 void za_twin_free(struct za_twin *t)
 {
+	if (t->refill_map)
+		twin_stop("the refill ring was never unmapped");
 	for (int at = 0; at < t->next_fd; at++) {
 		if (!t->files[at]->closed_here)
 			twin_stop("descriptor %d was never closed", TWIN_FIRST_FD + at);
@@ -465,7 +509,7 @@ static int open_socket(struct za_twin *t)
 	struct twin_file *socket = twin_file(t, fd, TWIN_SOCKET);
 
 	socket->capacity = t->options.receive_buffer ? t->options.receive_buffer : 256U << 10;
-	socket->bytes = malloc(socket->capacity);
+	socket->bytes = t->options.zcrx ? NULL : malloc(socket->capacity);
 	t->counts.open_sockets++;
 	return fd;
 }
@@ -507,7 +551,9 @@ size_t za_twin_send(struct za_twin *t, int fd, const void *data, size_t bytes)
 		bytes = 0;
 	else if (bytes > socket->capacity - socket->n)
 		bytes = socket->capacity - socket->n;
-	for (size_t i = 0; i < bytes; i++)
+	if (t->options.zcrx)
+		bytes = twin_zcrx_arrive(t, socket, from, (uint32_t)bytes);
+	for (size_t i = 0; !t->options.zcrx && i < bytes; i++)
 		socket->bytes[(socket->head + socket->n++) % socket->capacity] = from[i];
 	pthread_cond_broadcast(&t->news);
 	pthread_mutex_unlock(&t->lock);
@@ -530,6 +576,7 @@ size_t za_twin_reset(struct za_twin *t, int fd, int error)
 	pthread_mutex_lock(&t->lock);
 	socket = t->files[fd - TWIN_FIRST_FD];
 	lost = socket->n;
+	twin_zcrx_purge(t, socket);
 	socket->n = 0;
 	socket->error = error;
 	pthread_cond_broadcast(&t->news);

@@ -42,6 +42,14 @@ struct za_twin_options {
 	/* of 1000 enters, so many give -EINTR */
 	uint32_t spurious_eintr;
 	uint32_t accept_failures; /* first accepts that give -EMFILE */
+	/* zero-copy receive */
+	bool zcrx;                /* sockets keep what they receive as a NIC and a kernel do */
+	bool old_zcrx;            /* 6.15: no query, no nodev, no events, no flush, pages only */
+	uint32_t max_chunk_bytes; /* rx_buf_len that the NIC can do; 0: a page */
+	uint32_t nic_ring;        /* chunks that the NIC keeps for what may come */
+	uint32_t linear;          /* of 1000 packets, so many must be copied */
+	uint32_t packet_a_chunk;  /* of 1000 packets, so many leave the rest of a chunk unused */
+	uint32_t endless_bytes;   /* every socket has always so many bytes more, in a chunk each */
 	/* Called before bytes are written to a buffer: the test's chance to object. */
 	void (*before_write)(void *arg, const void *at, size_t bytes);
 	void *arg;
@@ -51,6 +59,8 @@ struct za_twin_counts {
 	uint64_t received, bytes, nobufs, cancelled, overflows, interrupted;
 	uint32_t buffers_held; /* offered and not used up */
 	uint32_t open_sockets;
+	uint64_t drops;         /* packets that the NIC had no memory for */
+	uint64_t lent_at_close; /* completions that were out when the ring was closed */
 };
 
 struct za_twin *za_twin_new(const struct za_twin_options *options);
@@ -70,6 +80,12 @@ void za_twin_end(struct za_twin *twin, int fd);
 /* What was not received yet is lost, as with TCP; returns how many bytes. */
 size_t za_twin_reset(struct za_twin *twin, int fd, int error);
 bool za_twin_is_open(struct za_twin *twin, int fd);
+
+/* Zero-copy receive: how many completions of each chunk the program has, by the kernel's count:
+ * lent, and neither in the refill ring nor still in the completion queue. */
+void za_twin_lent(struct za_twin *twin, uint32_t *lent, uint32_t chunks);
+/* What za_sys_ops.bound_socket() was last given for a socket; 0: nothing. */
+uint32_t za_twin_bound(struct za_twin *twin, int fd);
 
 void za_twin_advance(struct za_twin *twin, int64_t ns);
 struct za_twin_counts za_twin_counts(struct za_twin *twin);

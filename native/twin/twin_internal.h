@@ -6,9 +6,13 @@
 #include <pthread.h>
 
 #include "twin.h"
+#include "twin_zcrx.h"
 
 #define TWIN_FIRST_FD 1000
 #define TWIN_MAX_FDS 4096
+#define TWIN_ZCRX_ID 3U
+#define TWIN_OFF_ZCRX 0x30000000ULL
+#define RECEIVES_IN_A_ROW 32 /* MULTISHOT_MAX_RETRY of io_uring/net.c */
 
 enum twin_kind { TWIN_NONE, TWIN_RING, TWIN_LISTENER, TWIN_SOCKET, TWIN_WAKER };
 
@@ -18,6 +22,9 @@ struct twin_file {
 	/* socket */
 	uint8_t *bytes; /* received by the kernel, not by the program: a ring */
 	uint32_t capacity, head, n;
+	struct twin_fragment *fragments; /* the same for zero-copy receive, instead of bytes */
+	uint32_t truesize;               /* memory that they take */
+	uint32_t bound;                  /* za_sys_ops.bound_socket; 0: never called */
 	bool ended;
 	int error; /* -errno that the next receive gives */
 	/* listener: who waits */
@@ -33,12 +40,18 @@ struct twin_request {
 	uint64_t user_data, addr;
 	int64_t due_ns; /* timeout */
 	uint32_t in_a_row;
-	bool tried; /* it has looked at its socket since it was armed */
+	uint32_t limit, left; /* RECV_ZC: of bytes; limit 0: none */
+	bool tried;           /* it has looked at its socket since it was armed */
+};
+
+struct twin_big_cqe {
+	struct io_uring_cqe cqe;
+	uint64_t off, pad; /* rings with CQE32 have these too */
 };
 
 struct twin_cqe {
 	struct twin_cqe *next;
-	struct io_uring_cqe cqe;
+	struct twin_big_cqe cqe;
 };
 
 struct za_twin {
@@ -68,6 +81,8 @@ struct za_twin {
 	bool incremental;
 	uint16_t buffer_head, buffer_seen; /* consumed; checked when offered */
 
+	struct twin_zcrx zcrx;
+	uint8_t *refill_map; /* its memory, if it is the kernel's and mapped */
 	struct za_twin_counts counts;
 };
 
@@ -86,12 +101,25 @@ bool twin_has_buffer(struct za_twin *twin);
 /* Moves up to `limit` bytes of the socket to the buffer at the head. Returns how many; CQE flags. */
 uint32_t twin_fill(struct za_twin *twin, struct twin_file *socket, uint32_t limit, uint32_t *flags);
 
+static inline size_t twin_cqe_bytes(const struct za_twin *t)
+{
+	return t->params.flags & ZA_SETUP_CQE32 ? 32 : 16;
+}
+
 /* twin_work.c */
 /* Does what can be done; true if anything was. */
 bool twin_work(struct za_twin *twin);
 void twin_post(struct za_twin *twin, uint64_t user_data, int32_t res, uint32_t flags);
 bool twin_flush_overflow(struct za_twin *twin);
 uint32_t twin_cq_ready(struct za_twin *twin);
+bool twin_cq_post(struct za_twin *twin, const struct twin_big_cqe *cqe);
+/* Ends a request with a last completion, which is never lost. Always true. */
+bool twin_complete(struct za_twin *twin, struct twin_request *request, int32_t res, uint32_t flags);
+/* Lets the others go first. */
+void twin_to_the_end(struct za_twin *twin, struct twin_request *request);
+/* Takes what lies in the completion queue off `lent`. */
+void twin_each_unreaped(struct za_twin *twin, uint32_t *lent);
+void twin_zcrx_count_unreaped(struct za_twin *twin, const struct io_uring_cqe *cqe, uint32_t *lent);
 void twin_cancel(struct za_twin *twin, uint64_t user_data, uint64_t target);
 /* When the next timeout is due; INT64_MAX if none. */
 int64_t twin_next_due(struct za_twin *twin);

@@ -7,8 +7,6 @@
 
 #include "twin_internal.h"
 
-#define RECEIVES_IN_A_ROW 32 /* MULTISHOT_MAX_RETRY of io_uring/net.c */
-
 /* --- completions --------------------------------------------------------------------------- */
 
 static uint32_t *cq_head(struct za_twin *t)
@@ -26,20 +24,32 @@ uint32_t twin_cq_ready(struct za_twin *t)
 	return *cq_tail(t) - __atomic_load_n(cq_head(t), __ATOMIC_ACQUIRE);
 }
 
-static bool cq_post(struct za_twin *t, const struct io_uring_cqe *cqe)
+static struct io_uring_cqe *cqe_at(struct za_twin *t, uint32_t at)
 {
-	struct io_uring_cqe *cqes = (void *)(t->ring_map + t->params.cq_off.cqes);
+	size_t place = at & (t->params.cq_entries - 1);
+
+	return (void *)(t->ring_map + t->params.cq_off.cqes + place * twin_cqe_bytes(t));
+}
+
+bool twin_cq_post(struct za_twin *t, const struct twin_big_cqe *cqe)
+{
 	uint32_t tail = *cq_tail(t);
 
 	/* While some wait outside, new ones queue up behind them: order is kept. */
 	if (t->overflow || twin_cq_ready(t) == t->params.cq_entries)
 		return false;
-	memcpy(&cqes[tail & (t->params.cq_entries - 1)], cqe, sizeof(*cqe));
+	memcpy(cqe_at(t, tail), cqe, twin_cqe_bytes(t));
 	__atomic_store_n(cq_tail(t), tail + 1, __ATOMIC_RELEASE);
 	return true;
 }
 
-static void cq_overflow(struct za_twin *t, const struct io_uring_cqe *cqe)
+void twin_each_unreaped(struct za_twin *t, uint32_t *lent)
+{
+	for (uint32_t at = __atomic_load_n(cq_head(t), __ATOMIC_ACQUIRE); at != *cq_tail(t); at++)
+		twin_zcrx_count_unreaped(t, cqe_at(t, at), lent);
+}
+
+static void cq_overflow(struct za_twin *t, const struct twin_big_cqe *cqe)
 {
 	struct twin_cqe *waiting = calloc(1, sizeof(*waiting));
 
@@ -55,9 +65,9 @@ static void cq_overflow(struct za_twin *t, const struct io_uring_cqe *cqe)
 /* A last completion is never lost (IORING_FEAT_NODROP). */
 void twin_post(struct za_twin *t, uint64_t user_data, int32_t res, uint32_t flags)
 {
-	struct io_uring_cqe cqe = {.user_data = user_data, .res = res, .flags = flags};
+	struct twin_big_cqe cqe = {.cqe = {.user_data = user_data, .res = res, .flags = flags}};
 
-	if (!cq_post(t, &cqe))
+	if (!twin_cq_post(t, &cqe))
 		cq_overflow(t, &cqe);
 }
 
@@ -69,7 +79,7 @@ bool twin_flush_overflow(struct za_twin *t)
 		struct twin_cqe *first = t->overflow;
 
 		t->overflow = NULL;
-		cq_post(t, &first->cqe);
+		twin_cq_post(t, &first->cqe);
 		t->overflow = first->next;
 		if (!t->overflow)
 			t->overflow_last = NULL;
@@ -95,7 +105,7 @@ static void remove_request(struct za_twin *t, struct twin_request *request)
 	free(request);
 }
 
-static void to_the_end(struct za_twin *t, struct twin_request *request)
+void twin_to_the_end(struct za_twin *t, struct twin_request *request)
 {
 	struct twin_request **at = &t->first;
 
@@ -109,7 +119,7 @@ static void to_the_end(struct za_twin *t, struct twin_request *request)
 	t->last = request;
 }
 
-static bool complete(struct za_twin *t, struct twin_request *request, int32_t res, uint32_t flags)
+bool twin_complete(struct za_twin *t, struct twin_request *request, int32_t res, uint32_t flags)
 {
 	twin_post(t, request->user_data, res, flags);
 	remove_request(t, request);
@@ -123,7 +133,7 @@ void twin_cancel(struct za_twin *t, uint64_t user_data, uint64_t target)
 			t->counts.cancelled++;
 			/* The answer first: the request itself ends in deferred work. */
 			twin_post(t, user_data, 0, 0);
-			complete(t, at, -ECANCELED, 0);
+			twin_complete(t, at, -ECANCELED, 0);
 			return;
 		}
 	twin_post(t, user_data, -ENOENT, 0);
@@ -137,26 +147,27 @@ static bool work_read(struct za_twin *t, struct twin_request *request)
 		return false;
 	memcpy((void *)(uintptr_t)request->addr, &waker->counter, sizeof(waker->counter));
 	waker->counter = 0;
-	return complete(t, request, sizeof(waker->counter), 0);
+	return twin_complete(t, request, sizeof(waker->counter), 0);
 }
 
 static bool work_accept(struct za_twin *t, struct twin_request *request)
 {
 	struct twin_file *listener = twin_file(t, request->fd, TWIN_LISTENER);
-	struct io_uring_cqe cqe = {.user_data = request->user_data, .flags = ZA_CQE_F_MORE};
+	struct twin_big_cqe cqe = {
+		.cqe = {.user_data = request->user_data, .flags = ZA_CQE_F_MORE}};
 
 	if (!listener->waiting_n)
 		return false;
 	if (t->accept_failures) {
 		t->accept_failures--;
-		return complete(t, request, -EMFILE, 0);
+		return twin_complete(t, request, -EMFILE, 0);
 	}
-	cqe.res = listener->waiting[0];
+	cqe.cqe.res = listener->waiting[0];
 	listener->waiting_n--;
 	memmove(listener->waiting, listener->waiting + 1,
 		listener->waiting_n * sizeof(listener->waiting[0]));
-	if (!cq_post(t, &cqe))
-		return complete(t, request, cqe.res, 0);
+	if (!twin_cq_post(t, &cqe))
+		return twin_complete(t, request, cqe.cqe.res, 0);
 	return true;
 }
 
@@ -181,21 +192,21 @@ static uint32_t fragment_bytes(struct za_twin *t)
 
 static bool receive_bytes(struct za_twin *t, struct twin_request *request, struct twin_file *socket)
 {
-	struct io_uring_cqe cqe = {.user_data = request->user_data};
+	struct twin_big_cqe cqe = {.cqe = {.user_data = request->user_data}};
 	uint32_t flags;
 
-	cqe.res = (int32_t)twin_fill(t, socket, fragment_bytes(t), &flags);
+	cqe.cqe.res = (int32_t)twin_fill(t, socket, fragment_bytes(t), &flags);
 	t->counts.received++;
-	t->counts.bytes += (uint32_t)cqe.res;
+	t->counts.bytes += (uint32_t)cqe.cqe.res;
 	if (socket->n)
 		flags |= ZA_CQE_F_SOCK_NONEMPTY;
-	cqe.flags = flags | ZA_CQE_F_MORE;
+	cqe.cqe.flags = flags | ZA_CQE_F_MORE;
 	/* A multishot request whose completion does not fit ends with it. */
-	if (twin_chance(t, t->options.spurious_end) || !cq_post(t, &cqe))
-		return complete(t, request, cqe.res, flags);
+	if (twin_chance(t, t->options.spurious_end) || !twin_cq_post(t, &cqe))
+		return twin_complete(t, request, cqe.cqe.res, flags);
 	if (++request->in_a_row >= RECEIVES_IN_A_ROW) {
 		request->in_a_row = 0;
-		to_the_end(t, request);
+		twin_to_the_end(t, request);
 	}
 	return true;
 }
@@ -212,18 +223,18 @@ static bool work_receive(struct za_twin *t, struct twin_request *request)
 	 * also when there is nothing to receive but the end. */
 	if (!twin_has_buffer(t) || (socket->n && twin_chance(t, t->options.spurious_nobufs))) {
 		t->counts.nobufs++;
-		return complete(t, request, -ENOBUFS, 0);
+		return twin_complete(t, request, -ENOBUFS, 0);
 	}
 	if (socket->error) {
 		int error = socket->error;
 
 		socket->error = 0; /* reported once, then end of stream: as sk->sk_err */
 		socket->ended = true;
-		return complete(t, request, error, 0);
+		return twin_complete(t, request, error, 0);
 	}
 	if (socket->n)
 		return receive_bytes(t, request, socket);
-	return socket->ended && complete(t, request, 0, 0);
+	return socket->ended && twin_complete(t, request, 0, 0);
 }
 
 int64_t twin_now(struct za_twin *t)
@@ -255,8 +266,10 @@ static bool progress(struct za_twin *t, struct twin_request *request)
 		return work_accept(t, request);
 	case IORING_OP_RECV:
 		return work_receive(t, request);
+	case ZA_OP_RECV_ZC:
+		return twin_zcrx_receive(t, request);
 	case IORING_OP_TIMEOUT:
-		return twin_now(t) >= request->due_ns && complete(t, request, -ETIME, 0);
+		return twin_now(t) >= request->due_ns && twin_complete(t, request, -ETIME, 0);
 	default:
 		return false;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * prop_copy.c - random histories of a source on the kernel twin, one a seed.
+ * prop_source.c - random histories of a source on the kernel twin, one a seed.
  *
  * A history: several connections send random messages in random pieces; the kernel delivers them in
  * random fragments, runs out of buffers, ends receives and forgets nothing; a consumer pulls, holds
@@ -9,9 +9,11 @@
  *   - per connection the rows are those that a naive splitter finds, in order, byte for byte;
  *   - bytes of a batch never change while it is held, and the kernel never writes to them;
  *   - every lease comes home exactly once: at the end all chunks are free;
+ *   - zero-copy receive: at any moment the kernel has lent of each chunk exactly as many fragments
+ *     as this side owes for it, and it never gets one back that it has not lent;
  *   - it ends.
  *
- * prop_copy [first-seed [count]]
+ * prop_source copy|zcrx [first-seed [count]]
  */
 #include <errno.h>
 #include <string.h>
@@ -49,6 +51,7 @@ struct held {
 };
 
 struct history {
+	bool zcrx;
 	uint64_t seed, random;
 	struct za_config config;
 	struct za_twin *twin;
@@ -62,6 +65,7 @@ struct history {
 	uint32_t n_held;
 	bool views, ended;
 	uint64_t rows;
+	uint64_t drops, nobufs, owing; /* how often it came to that, to see that it does */
 };
 
 static uint64_t below(struct history *h, uint64_t limit)
@@ -124,7 +128,34 @@ static void fill_stream(struct history *h, struct stream *s)
 	split(h, s);
 }
 
-static void choose_config(struct history *h)
+static void choose_zcrx(struct history *h, struct za_twin_options *options)
+{
+	struct za_config *c = &h->config;
+	uint32_t chunks;
+
+	c->transport = below(h, 2) ? ZA_TRANSPORT_ZCRX : ZA_TRANSPORT_NODEV;
+	options->zcrx = true;
+	options->old_zcrx = c->transport == ZA_TRANSPORT_ZCRX && !below(h, 4);
+	options->max_chunk_bytes = below(h, 2) ? 65536 : 0;
+	options->packet_a_chunk = (uint32_t)below(h, 1001);
+	options->nic_ring = (uint32_t)below(h, 4);
+	/* Without FLUSH_RQ nothing but the NIC's hunger moves returns to where the kernel takes chunks
+	 * to copy into: a stream of such packets alone can stop there. docs/zcrx.md says so. */
+	options->linear = options->old_zcrx || below(h, 2) ? 0 : (uint32_t)below(h, 1001);
+	c->chunk_bytes = 4096U << below(h, 3);
+	c->interface_index = 1;
+	c->queue = (uint32_t)below(h, 4);
+	/* What a NIC's pool keeps to itself is not there for what must be copied: a real area is
+	 * much larger than that. Without either, small ones are the interesting ones. */
+	chunks = c->transport == ZA_TRANSPORT_ZCRX && options->linear ? 160 : 8;
+	c->area_bytes = (uint64_t)(chunks + below(h, 60)) * c->chunk_bytes;
+	c->refill_entries = below(h, 2) ? 0 : 1 + (uint32_t)below(h, 20);
+	c->kernel_refill_memory = (uint8_t)below(h, 2);
+	c->turn_bytes = below(h, 2) ? 0 : 1 + (uint32_t)below(h, 5000);
+	c->busy_poll_us = 0;
+}
+
+static void choose_config(struct history *h, struct za_twin_options *options)
 {
 	struct za_config *c = &h->config;
 	uint32_t chunks = 8 + (uint32_t)below(h, 40);
@@ -132,6 +163,8 @@ static void choose_config(struct history *h)
 	c->chunk_bytes = 4096;
 	c->area_bytes = (uint64_t)chunks * c->chunk_bytes;
 	c->window_bytes = (2 + (uint32_t)below(h, chunks / 2 - 1)) * c->chunk_bytes;
+	if (h->zcrx)
+		choose_zcrx(h, options);
 	c->max_batch_rows = 1 + (uint32_t)below(h, below(h, 2) ? 8 : 700);
 	c->max_batch_bytes = 1 + (uint32_t)below(h, c->area_bytes / 4);
 	c->max_delay_ns = below(h, 3) ? 10000000 : 0;
@@ -177,7 +210,7 @@ static void before_write(void *arg, const void *at, size_t bytes)
 	}
 }
 
-static void begin(struct history *h, uint64_t seed)
+static void begin(struct history *h, bool zcrx, uint64_t seed)
 {
 	struct za_twin_options options = {0};
 	struct za_error error;
@@ -186,10 +219,11 @@ static void begin(struct history *h, uint64_t seed)
 	memset(h, 0, sizeof(*h));
 	h->seed = seed;
 	h->random = seed * 7919 + 1;
-	choose_config(h);
+	h->zcrx = zcrx;
+	choose_config(h, &options);
 	options.seed = seed ^ 0xABCDEF;
 	options.no_incremental = below(h, 4) == 0;
-	options.no_defer_taskrun = below(h, 4) == 0;
+	options.no_defer_taskrun = !zcrx && below(h, 4) == 0;
 	options.cq_entries = below(h, 2) ? 0 : 2U << below(h, 4);
 	options.receive_buffer = 1 + (uint32_t)below(h, below(h, 2) ? 300 : 30000);
 	options.max_fragment = below(h, 2) ? 0 : 1 + (uint32_t)below(h, 6000);
@@ -351,6 +385,40 @@ static void step(struct history *h)
 		h->ended = za_receiver_step(&h->receiver) == ZA_STEP_ENDED;
 }
 
+/* What the kernel has lent is what we owe for it, chunk by chunk. */
+static uint64_t check_lent(struct history *h)
+{
+	struct za_area *area = h->receiver.area;
+	uint32_t *lent = calloc(area->chunks, sizeof(*lent));
+	uint64_t all = 0;
+
+	za_twin_lent(h->twin, lent, area->chunks);
+	for (uint32_t i = 0; i < area->chunks; i++) {
+		uint32_t returns = (uint32_t)(atomic_load(&area->words[i]) / ZA_WORD_RETURN);
+		uint32_t owed = area->refill.ring.owed[i];
+
+		h->owing += owed > 0;
+		CHECK(lent[i] == returns + owed, "seed %llu: chunk %u: %u lent, %u + %u owed",
+		      (unsigned long long)h->seed, i, lent[i], returns, owed);
+		all += lent[i];
+	}
+	free(lent);
+	return all;
+}
+
+/* Bytes that nobody has asked for yet cannot fill the area. */
+static void check_shares(struct history *h)
+{
+	uint64_t all = 0;
+
+	for (uint32_t i = 0; i < h->n_streams; i++)
+		if (za_twin_is_open(h->twin, h->streams[i].fd))
+			all += za_twin_bound(h->twin, h->streams[i].fd);
+	CHECK(all <= h->receiver.area->bytes / 2 + (uint64_t)h->n_streams * (16U << 10),
+	      "seed %llu: %llu bytes may wait in sockets", (unsigned long long)h->seed,
+	      (unsigned long long)all);
+}
+
 static void act(struct history *h)
 {
 	switch (below(h, 8)) {
@@ -368,6 +436,10 @@ static void act(struct history *h)
 			release(h, (uint32_t)below(h, h->n_held));
 		break;
 	case 5:
+		if (h->zcrx && !below(h, 4)) {
+			check_lent(h);
+			check_shares(h);
+		}
 		za_twin_advance(h->twin, (int64_t)below(h, 20000000));
 		atomic_store(&h->queue.waiting, (uint32_t)below(h, 2));
 		break;
@@ -413,6 +485,7 @@ static void finish(struct history *h)
 	struct za_conn_info infos[MAX_CONNS];
 	struct za_refill_level level;
 	struct za_area *area = h->receiver.area;
+	uint64_t lent;
 	size_t n;
 
 	za_receiver_finish(&h->receiver, 0, NULL);
@@ -423,7 +496,10 @@ static void finish(struct history *h)
 		if (i > 1000 && !pull(h) && h->n_held)
 			release(h, h->n_held - 1);
 	}
+	lent = h->zcrx ? check_lent(h) : 0;
 	za_receiver_teardown(&h->receiver);
+	CHECK(za_twin_counts(h->twin).lent_at_close == lent, "seed %llu: lent at the end",
+	      (unsigned long long)h->seed);
 	while (pull(h) || h->n_held)
 		if (h->n_held)
 			release(h, (uint32_t)below(h, h->n_held));
@@ -431,13 +507,15 @@ static void finish(struct history *h)
 	for (size_t i = 0; i < n; i++)
 		check_connection(h, &infos[i]);
 	level = za_refill_level(&area->refill, area);
-	CHECK(level.free == area->chunks && !level.offered,
+	CHECK(level.free + level.offered == area->chunks && (h->zcrx || !level.offered),
 	      "seed %llu: %u of %u chunks came home, %u offered", (unsigned long long)h->seed,
 	      level.free, area->chunks, level.offered);
 	CHECK(!za_read(&area->stats.lease_faults), "lease faults");
 	CHECK(!za_read(&area->stats.batches_held) && !za_outstanding(), "batches are out");
 	CHECK(za_read(&area->stats.rows) == h->rows, "seed %llu: rows counted",
 	      (unsigned long long)h->seed);
+	h->drops = za_twin_counts(h->twin).drops;
+	h->nobufs = za_read(&area->stats.nobufs);
 	za_queue_fini(&h->queue);
 	za_events_fini(&h->events);
 	za_receiver_fini(&h->receiver);
@@ -447,21 +525,27 @@ static void finish(struct history *h)
 
 int main(int argc, char **argv)
 {
-	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-	uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 2500;
+	bool zcrx = argc > 1 && !strcmp(argv[1], "zcrx");
+	uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+	uint64_t count = argc > 3 ? strtoull(argv[3], NULL, 10) : 2500;
 	struct history *h = malloc(sizeof(*h));
-	uint64_t rows = 0, seams = 0;
+	uint64_t rows = 0, seams = 0, drops = 0, nobufs = 0, owing = 0;
 
 	for (uint64_t seed = first; seed < first + count; seed++) {
-		begin(h, seed);
+		begin(h, zcrx, seed);
 		while (!all_sent(h))
 			act(h);
 		seams += za_read(&h->receiver.stats->seams);
 		finish(h);
 		rows += h->rows;
+		drops += h->drops;
+		nobufs += h->nobufs;
+		owing += h->owing;
 	}
 	free(h);
-	printf("%llu histories, %llu rows, at least %llu seams: all as they should be\n",
-	       (unsigned long long)count, (unsigned long long)rows, (unsigned long long)seams);
+	printf("%llu histories, %llu rows, at least %llu seams: all as they should be; %llu times out "
+	       "of chunks, %llu packets dropped, %llu returns seen waiting for room\n",
+	       (unsigned long long)count, (unsigned long long)rows, (unsigned long long)seams,
+	       (unsigned long long)nobufs, (unsigned long long)drops, (unsigned long long)owing);
 	return 0;
 }
