@@ -46,9 +46,10 @@ mount -t overlay overlay \\
 test -z "{python}" || mount --bind /run/warm{python} {python} || fail python
 cp {build}/native/_native*.so {root}/zcrx_arrow/
 ip link set lo up
+modprobe virtio_net
 cd {root}
 export PATH={root}/.venv/bin:$PATH HOME=/run PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH={root} MESONPY_EDITABLE_SKIP={build} PYTHONUNBUFFERED=1
+export ZCRX_ARROW_GUEST=1 PYTHONPATH={root} MESONPY_EDITABLE_SKIP={build} PYTHONUNBUFFERED=1
 {environment}
 set +e
 {command}
@@ -100,7 +101,9 @@ def _guest_script(command: list[str], results: Path) -> str:
 def _boot(kernel: Path, script: Path, results: Path, memory: str) -> subprocess.Popen[bytes]:
     shared = (
         f"-fsdev local,id={WARM},path=/,security_model=none,readonly=on,multidevs=remap "
-        f"-device virtio-9p-pci,fsdev={WARM},mount_tag={WARM}"
+        f"-device virtio-9p-pci,fsdev={WARM},mount_tag={WARM} "
+        # A network card that is connected to nothing, for what its driver cannot do.
+        "-netdev hubport,id=card,hubid=0 -device virtio-net-pci,netdev=card"
     )
     command = [
         str(Path(sys.prefix) / "bin/vng"),

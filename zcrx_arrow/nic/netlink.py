@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyroute2 import GenericNetlinkSocket, IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, genlmsg, nla
+from pyroute2.netlink import NLA_F_NESTED, NLM_F_ACK, NLM_F_REQUEST, genlmsg, nla
 from pyroute2.netlink.exceptions import NetlinkError
 
 __all__ = ["QueueState", "Rings", "queue", "rings", "xdp_program"]
@@ -34,7 +34,7 @@ class _RingsMessage(genlmsg):  # type: ignore[misc]
     prefix = "RINGS_"
     nla_map = (
         ("RINGS_UNSPEC", "none"),
-        ("RINGS_HEADER", "header"),
+        ("RINGS_HEADER", "device"),
         *((f"RINGS_{number}", "hex") for number in range(2, 11)),
         ("RINGS_TCP_DATA_SPLIT", "uint8"),
         *((f"RINGS_{number}", "hex") for number in range(12, 17)),
@@ -42,9 +42,10 @@ class _RingsMessage(genlmsg):  # type: ignore[misc]
         ("RINGS_HDS_THRESH_MAX", "uint32"),
     )
 
-    class header(nla):  # type: ignore[misc]  # noqa: N801 - named in nla_map
+    class device(nla):  # type: ignore[misc]  # noqa: N801 - named in nla_map
         """ETHTOOL_A_HEADER_*."""
 
+        nla_flags = NLA_F_NESTED
         nla_map = (
             ("HEADER_UNSPEC", "none"),
             ("HEADER_DEV_INDEX", "uint32"),
@@ -95,7 +96,7 @@ def _ask(family: str, message: Any, command: int) -> list[Any]:
             asker.bind(family, type(message))
             return list(asker.nlm_request(message, msg_type=asker.prid, msg_flags=_REQUEST))
     except NetlinkError as error:
-        raise OSError(error.code, str(error)) from error
+        raise OSError(error.code, error.args[-1]) from error
 
 
 def rings(interface: str) -> Rings:
