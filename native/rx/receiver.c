@@ -234,6 +234,22 @@ void za_receiver_fail(struct za_receiver *r, int code, const char *step, const c
 
 /* --- the loop ------------------------------------------------------------------------------ */
 
+static void pauses(struct za_receiver *r, int64_t now)
+{
+	if (r->paused)
+		return;
+	r->paused = true;
+	r->paused_ns = now;
+	za_gauge(&r->stats->paused, 1);
+	za_count(&r->stats->stalls, 1);
+}
+
+/* No chunk is free and none can become so by copying out, since nobody pulls. */
+static bool stuck(struct za_receiver *r)
+{
+	return za_read(&r->starved_since_ns) && za_queue_full(r->queue);
+}
+
 static void resumed(struct za_receiver *r)
 {
 	int64_t paused_ns = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC) - r->paused_ns;
@@ -254,10 +270,7 @@ static enum za_step blocked(struct za_receiver *r)
 	int64_t now = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC);
 
 	if (!r->paused) {
-		r->paused = true;
-		r->paused_ns = now;
-		za_gauge(&r->stats->paused, 1);
-		za_count(&r->stats->stalls, 1);
+		pauses(r, now);
 	} else if (!r->pause_cancelled && now - r->paused_ns >= PAUSE_GRACE_NS) {
 		r->pause_cancelled = true;
 		za_receiver_event(r, ZA_EVENT_PAUSED, 0, 0, 0);
@@ -381,6 +394,8 @@ static void wait_for_completions(struct za_receiver *r)
 	int code;
 
 	r->retry = false;
+	if (stuck(r))
+		pauses(r, r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC));
 	if (ns) {
 		atomic_store(&r->pending,
 			     r->cutter.batch && za_batch_rows(r->cutter.batch) && !r->busy);
@@ -450,7 +465,7 @@ enum za_step za_receiver_step(struct za_receiver *r)
 		za_receive_abandon(r);
 	if (!za_receive_resume(r))
 		return blocked(r);
-	if (r->paused)
+	if (r->paused && !stuck(r))
 		resumed(r);
 	if (r->stopping || nothing_to_come(r)) {
 		r->stopping = true;
