@@ -4,7 +4,7 @@
 #include <errno.h>
 
 void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, size_t bytes,
-		  int64_t received_ns)
+		  struct za_gift *gift, int64_t received_ns)
 {
 	struct za_span *tail = &conn->tail.span;
 
@@ -12,6 +12,7 @@ void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, siz
 		.conn = conn,
 		.offset = offset,
 		.bytes = bytes,
+		.gift = gift,
 		.at_end = !bytes,
 		.received_ns = received_ns,
 	};
@@ -120,8 +121,10 @@ static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
 		if (valid < (uint32_t)n)
 			consumed = cutter->bounds[valid].start;
 		if (valid) {
+			/* Only with the last bytes: the hold covers those that are still to be cut. */
 			code = za_batch_add(cutter->batch, cut->offset, consumed, cutter->bounds,
-					    valid, &origin);
+					    valid, &origin,
+					    consumed == cut->bytes ? cut->gift : NULL);
 			if (code)
 				return code;
 			count_rows(cut, cutter, valid);
@@ -133,6 +136,24 @@ static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
 			return -EILSEQ;
 	}
 	return 0;
+}
+
+bool za_cut_whole(struct za_cutter *cutter, struct za_conn *conn, uint64_t offset, uint32_t bytes,
+		  struct za_gift *gift, int64_t received_ns)
+{
+	const struct za_bound bound = {.start = 0, .length = bytes};
+	const struct za_row_origin origin = {
+		.connection = conn->id,
+		.position = conn->position - bytes,
+		.received_ns = received_ns,
+	};
+
+	if (!cutter->framing.ops->whole || !cutter->batch || za_batch_full(cutter->batch) ||
+	    za_batch_add(cutter->batch, offset, bytes, &bound, 1, &origin, gift))
+		return false;
+	za_count(&conn->rows, 1);
+	za_count(&cutter->area->stats.rows, 1);
+	return true;
 }
 
 /* The stream has ended: does what is left count as a message? */
@@ -159,7 +180,8 @@ static int cut_end(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
 	if (!valid_rows(cutter, data, &bound, 1))
 		return -EILSEQ;
 	if (tail->span.bytes)
-		code = za_batch_add(cutter->batch, tail->span.offset, bytes, &bound, 1, &origin);
+		code = za_batch_add(cutter->batch, tail->span.offset, bytes, &bound, 1, &origin,
+				    NULL);
 	else
 		code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
 	if (code)
@@ -184,7 +206,7 @@ static int cut_step(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost
 	if (code)
 		return code;
 	if (cut->bytes)
-		za_tail_keep(&cut->conn->tail, cutter->area, cut->offset, cut->bytes);
+		za_tail_keep(&cut->conn->tail, cutter->area, cut->offset, cut->bytes, cut->gift);
 	return 0;
 }
 

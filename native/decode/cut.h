@@ -28,14 +28,20 @@ struct za_cut {
 	uint64_t offset;      /* of what is left, in the area */
 	size_t bytes;
 	size_t scanned;        /* of these, without finding an end */
+	struct za_gift *gift;  /* the fragment's own hold, for who takes over its last bytes */
 	struct za_span joined; /* the lease of a tail that this fragment continues in place */
 	bool at_end;           /* the stream has ended: the tail is the last message */
 	int64_t received_ns;
 };
 
-/* Begins a fragment of `bytes` bytes, or, with none, the end of the stream. */
+/* Begins a fragment of `bytes` bytes, or, with none, the end of the stream. `gift` stays valid until
+ * the cut is over. */
 void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, size_t bytes,
-		  int64_t received_ns);
+		  struct za_gift *gift, int64_t received_ns);
+/* Where every fragment is a message by itself (raw framing): adds it, if the batch has room. Does what
+ * za_cut_begin() and za_cut_run() would do, in far fewer steps. False: they must do it. */
+bool za_cut_whole(struct za_cutter *cutter, struct za_conn *conn, uint64_t offset, uint32_t bytes,
+		  struct za_gift *gift, int64_t received_ns);
 /* Goes on. 0: all is cut; what is unfinished is the connection's tail. -ENOSPC: the batch is full,
  * call again with another. -EMSGSIZE, -EBADMSG, -EILSEQ: the bytes break the framing; *lost is how
  * many were received and are not delivered. -ENOMEM. */

@@ -32,6 +32,8 @@ struct za_framing {
 
 struct za_framing_ops {
 	const char *name;
+	/* Whatever arrives is a message: nothing is ever unfinished. */
+	bool whole;
 	/* Finds messages in data[0..len). data begins at the start of a message of which the first
 	 * `from` bytes were scanned before without finding its end. Writes at most `room` bounds and
 	 * in *consumed how many bytes they use up, delimiters included. Returns the number of bounds,

@@ -7,10 +7,11 @@
 
 #define KEPT_CAPACITY 4096U
 
-void za_tail_keep(struct za_tail *tail, struct za_area *area, uint64_t offset, size_t bytes)
+void za_tail_keep(struct za_tail *tail, struct za_area *area, uint64_t offset, size_t bytes,
+		  struct za_gift *gift)
 {
 	tail->span = (struct za_span){.offset = offset, .bytes = bytes};
-	za_lease_take(area, tail->span);
+	za_lease_take(area, tail->span, gift);
 }
 
 int za_tail_stitch(struct za_tail *tail, struct za_area *area)

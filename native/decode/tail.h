@@ -23,7 +23,8 @@ static inline size_t za_tail_bytes(const struct za_tail *tail)
 }
 
 /* Leases `bytes` (> 0) at `offset` as the tail; there was none. */
-void za_tail_keep(struct za_tail *tail, struct za_area *area, uint64_t offset, size_t bytes);
+void za_tail_keep(struct za_tail *tail, struct za_area *area, uint64_t offset, size_t bytes,
+		  struct za_gift *gift);
 /* Moves the tail's span, if any, to the heap and gives its lease back. 0 or -ENOMEM. */
 int za_tail_stitch(struct za_tail *tail, struct za_area *area);
 /* Appends bytes to the stitched part. 0 or -ENOMEM. */

@@ -9,26 +9,6 @@
 #define INLINE_BYTES 12U /* Arrow: payloads up to this long live in the view itself */
 #define STITCH_BLOCK_BYTES (64U << 10)
 
-uint32_t za_batch_rows(const struct za_batch *batch)
-{
-	return batch->rows;
-}
-
-uint64_t za_batch_bytes(const struct za_batch *batch)
-{
-	return batch->payload_bytes;
-}
-
-uint32_t za_batch_room(const struct za_batch *batch)
-{
-	return layout_of(batch)->max_rows - batch->rows;
-}
-
-bool za_batch_full(const struct za_batch *batch)
-{
-	return !za_batch_room(batch) || batch->payload_bytes >= layout_of(batch)->max_bytes;
-}
-
 bool za_batch_is_copied(const struct za_batch *batch)
 {
 	return batch->copied;
@@ -47,8 +27,8 @@ static int add_buffer(struct za_batch *batch, const uint8_t *data, uint64_t byte
 
 /* Makes [offset, offset + bytes) part of the lease. Gives the buffer that covers it and where in
  * that buffer it begins. */
-static int add_span(struct za_batch *batch, uint64_t offset, size_t bytes, uint32_t *buffer,
-		    uint64_t *start)
+static int add_span(struct za_batch *batch, uint64_t offset, size_t bytes, struct za_gift *gift,
+		    uint32_t *buffer, uint64_t *start)
 {
 	struct za_span *last = batch->n_spans ? &batch->spans[batch->n_spans - 1] : NULL;
 	int code;
@@ -58,7 +38,7 @@ static int add_span(struct za_batch *batch, uint64_t offset, size_t bytes, uint3
 		uint64_t before = last->bytes;
 
 		last->bytes += bytes;
-		batch->holds += za_lease_grow(batch->area, *last, before);
+		batch->holds += za_lease_grow(batch->area, *last, before, gift);
 		batch->buffers[batch->open_span_buffer].bytes = last->bytes;
 		*buffer = batch->open_span_buffer;
 		*start = before;
@@ -72,7 +52,7 @@ static int add_span(struct za_batch *batch, uint64_t offset, size_t bytes, uint3
 		return code;
 	batch->open_span_buffer = batch->n_buffers - 1;
 	batch->spans[batch->n_spans++] = (struct za_span){.offset = offset, .bytes = bytes};
-	batch->holds += za_lease_take(batch->area, batch->spans[batch->n_spans - 1]);
+	batch->holds += za_lease_take(batch->area, batch->spans[batch->n_spans - 1], gift);
 	*buffer = batch->open_span_buffer;
 	*start = 0;
 	return 0;
@@ -100,10 +80,16 @@ static inline void write_view(struct view *view, const uint8_t *data, uint32_t l
 static void write_origin(struct za_batch *batch, const struct za_bound *bounds, uint32_t n,
 			 const struct za_row_origin *origin)
 {
-	uint64_t *positions = batch->positions + batch->rows;
-	int64_t *received = batch->received + batch->rows;
-	uint32_t *connections = batch->connections + batch->rows;
+	uint64_t *positions = batch->positions + batch->fill.rows;
+	int64_t *received = batch->received + batch->fill.rows;
+	uint32_t *connections = batch->connections + batch->fill.rows;
 
+	if (n == 1) { /* raw framing: the loops' set-up would cost more than their work */
+		*positions = origin->position + bounds->start;
+		*received = origin->received_ns;
+		*connections = origin->connection;
+		return;
+	}
 	for (uint32_t i = 0; i < n; i++)
 		positions[i] = origin->position + bounds[i].start;
 	for (uint32_t i = 0; i < n; i++)
@@ -112,12 +98,25 @@ static void write_origin(struct za_batch *batch, const struct za_bound *bounds, 
 		connections[i] = origin->connection;
 }
 
+static void write_offsets(struct za_batch *batch, uint64_t offset, const struct za_bound *bounds,
+			  uint32_t n)
+{
+	uint64_t *offsets = batch->offsets + batch->fill.rows;
+
+	if (n == 1) {
+		*offsets = offset + bounds->start;
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		offsets[i] = offset + bounds[i].start;
+}
+
 /* large_*: the payloads move together, and nothing of the area is kept. */
 static int add_compact(struct za_batch *batch, const uint8_t *data, const struct za_bound *bounds,
 		       uint32_t n)
 {
-	int64_t *offsets = (int64_t *)(void *)batch->views + batch->rows;
-	uint64_t need = batch->payload_bytes;
+	int64_t *offsets = (int64_t *)(void *)batch->views + batch->fill.rows;
+	uint64_t need = batch->fill.payload_bytes;
 	uint8_t *at;
 
 	for (uint32_t i = 0; i < n; i++)
@@ -134,29 +133,30 @@ static int add_compact(struct za_batch *batch, const uint8_t *data, const struct
 		batch->compact = moved;
 		batch->compact_capacity = capacity;
 	}
-	at = batch->compact + batch->payload_bytes;
-	offsets[0] = (int64_t)batch->payload_bytes;
+	at = batch->compact + batch->fill.payload_bytes;
+	offsets[0] = (int64_t)batch->fill.payload_bytes;
 	for (uint32_t i = 0; i < n; i++) {
 		memcpy(at, data + bounds[i].start, bounds[i].length);
 		at += bounds[i].length;
 		offsets[i + 1] = offsets[i] + bounds[i].length;
 	}
-	batch->payload_bytes = need;
+	batch->fill.payload_bytes = need;
 	batch->copied = true;
 	return 0;
 }
 
 static int reserve(struct za_batch *batch, uint32_t n)
 {
-	return batch->rows + n <= batch->row_capacity ? 0
-						      : za_batch_grow_rows(batch, batch->rows + n);
+	return batch->fill.rows + n <= batch->row_capacity
+		       ? 0
+		       : za_batch_grow_rows(batch, batch->fill.rows + n);
 }
 
 static uint64_t add_views(struct za_batch *batch, const uint8_t *data,
 			  const struct za_bound *bounds, uint32_t n, uint32_t buffer,
 			  uint64_t start)
 {
-	struct view *views = batch->views + batch->rows;
+	struct view *views = batch->views + batch->fill.rows;
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -176,7 +176,8 @@ static bool any_outside_view(const struct za_bound *bounds, uint32_t n)
 }
 
 int za_batch_add(struct za_batch *batch, uint64_t offset, size_t bytes,
-		 const struct za_bound *bounds, uint32_t n, const struct za_row_origin *origin)
+		 const struct za_bound *bounds, uint32_t n, const struct za_row_origin *origin,
+		 struct za_gift *gift)
 {
 	const uint8_t *data = batch->area->base + offset;
 	int code = reserve(batch, n);
@@ -190,17 +191,17 @@ int za_batch_add(struct za_batch *batch, uint64_t offset, size_t bytes,
 	} else {
 		/* Payloads that fit into their views leave nothing to hold. */
 		if (any_outside_view(bounds, n))
-			code = add_span(batch, offset, bytes, &buffer, &start);
+			code = add_span(batch, offset, bytes, gift, &buffer, &start);
 		if (!code)
-			batch->payload_bytes += add_views(batch, data, bounds, n, buffer, start);
+			batch->fill.payload_bytes +=
+				add_views(batch, data, bounds, n, buffer, start);
 	}
 	if (code)
 		return code;
 	if (batch->offsets)
-		for (uint32_t i = 0; i < n; i++)
-			batch->offsets[batch->rows + i] = offset + bounds[i].start;
+		write_offsets(batch, offset, bounds, n);
 	write_origin(batch, bounds, n, origin);
-	batch->rows += n;
+	batch->fill.rows += n;
 	return 0;
 }
 
@@ -229,7 +230,7 @@ static int stitch_room(struct za_batch *batch, uint32_t length, uint8_t **place)
 static int add_stitched_view(struct za_batch *batch, uint8_t **heap, const struct za_bound *bound)
 {
 	const uint8_t *data = *heap + bound->start;
-	struct view *view = &batch->views[batch->rows];
+	struct view *view = &batch->views[batch->fill.rows];
 	uint8_t *place;
 	int code;
 
@@ -267,12 +268,12 @@ int za_batch_add_stitched(struct za_batch *batch, uint8_t **heap, const struct z
 	} else {
 		code = add_stitched_view(batch, heap, bound);
 		if (!code)
-			batch->payload_bytes += bound->length;
+			batch->fill.payload_bytes += bound->length;
 	}
 	if (code)
 		return code;
 	write_origin(batch, bound, 1, origin);
-	batch->rows++;
+	batch->fill.rows++;
 	return 0;
 }
 

@@ -43,17 +43,46 @@ int za_batch_new(struct za_area *area, struct za_batch **out);
 /* Gives up a batch that was not exported: its lease goes back. */
 void za_batch_discard(struct za_batch *batch);
 
-uint32_t za_batch_rows(const struct za_batch *batch);
-uint64_t za_batch_bytes(const struct za_batch *batch);
-/* No more rows fit. */
-bool za_batch_full(const struct za_batch *batch);
+/* How full a batch is: what every batch begins with, so that asking costs no call. */
+struct za_batch_fill {
+	uint32_t rows, max_rows;
+	uint64_t payload_bytes, max_bytes;
+};
+
+static inline const struct za_batch_fill *za_batch_fill_of(const struct za_batch *batch)
+{
+	return (const struct za_batch_fill *)(const void *)batch;
+}
+
+static inline uint32_t za_batch_rows(const struct za_batch *batch)
+{
+	return za_batch_fill_of(batch)->rows;
+}
+
+static inline uint64_t za_batch_bytes(const struct za_batch *batch)
+{
+	return za_batch_fill_of(batch)->payload_bytes;
+}
+
 /* How many more rows fit. */
-uint32_t za_batch_room(const struct za_batch *batch);
+static inline uint32_t za_batch_room(const struct za_batch *batch)
+{
+	return za_batch_fill_of(batch)->max_rows - za_batch_fill_of(batch)->rows;
+}
+
+/* No more rows fit. */
+static inline bool za_batch_full(const struct za_batch *batch)
+{
+	return !za_batch_room(batch) ||
+	       za_batch_fill_of(batch)->payload_bytes >= za_batch_fill_of(batch)->max_bytes;
+}
 
 /* Receiver thread. Adds messages that lie in the area: bounds are relative to area byte `offset`,
- * the first `bytes` bytes from there are used up by them. 0 or -ENOMEM, then nothing was added. */
+ * the first `bytes` bytes from there are used up by them. `gift` may be NULL. 0 or -ENOMEM, then
+ * nothing was added. */
 int za_batch_add(struct za_batch *batch, uint64_t offset, size_t bytes,
-		 const struct za_bound *bounds, uint32_t n, const struct za_row_origin *origin);
+		 const struct za_bound *bounds, uint32_t n, const struct za_row_origin *origin,
+		 struct za_gift *gift);
 /* Receiver thread. Adds one message that was stitched: data[bound]. If `*heap` (what data was
  * malloc'ed as) is worth keeping it is moved into the batch and set to NULL. */
 int za_batch_add_stitched(struct za_batch *batch, uint8_t **heap, const struct za_bound *bound,

@@ -40,7 +40,7 @@ static void export_child(struct za_batch *batch, int64_t at, int64_t n_buffers,
 			 const void **buffers)
 {
 	batch->children[at] = (struct ArrowArray){
-		.length = batch->rows,
+		.length = batch->fill.rows,
 		.n_buffers = n_buffers,
 		.buffers = buffers,
 		.release = release_child,
@@ -75,19 +75,35 @@ static void export_payload(struct za_batch *batch)
 	export_child(batch, 0, 3 + (int64_t)batch->n_buffers, buffers);
 }
 
+/* Room for what Arrow wants beside the buffers themselves: two pointers before, lengths after. */
+static int reserve_pointers(struct za_batch *batch)
+{
+	const void **pointers;
+	int64_t *lengths;
+	uint32_t capacity = batch->buffer_capacity;
+
+	/* Grows as `buffers` does, so a batch that is used again has room already. */
+	if (!batch->payload_buffers || capacity != batch->pointer_capacity) {
+		pointers =
+			realloc(batch->payload_buffers, (3 + (size_t)capacity) * sizeof(*pointers));
+		if (!pointers)
+			return -ENOMEM;
+		batch->payload_buffers = pointers;
+		lengths = realloc(batch->buffer_lengths, (1 + (size_t)capacity) * sizeof(*lengths));
+		if (!lengths)
+			return -ENOMEM;
+		batch->buffer_lengths = lengths;
+		batch->pointer_capacity = capacity;
+	}
+	return 0;
+}
+
 int za_batch_seal(struct za_batch *batch)
 {
-	const void **buffers =
-		realloc(batch->payload_buffers, (3 + (size_t)batch->n_buffers) * sizeof(*buffers));
-	int64_t *lengths;
+	int code = reserve_pointers(batch);
 
-	if (!buffers)
-		return -ENOMEM;
-	batch->payload_buffers = buffers;
-	lengths = realloc(batch->buffer_lengths, (1 + (size_t)batch->n_buffers) * sizeof(*lengths));
-	if (!lengths)
-		return -ENOMEM;
-	batch->buffer_lengths = lengths;
+	if (code)
+		return code;
 	batch->lent = true;
 	za_process_lent(batch->holds);
 	za_count_shared(&batch->area->stats.batches_held, 1);
@@ -106,14 +122,14 @@ void za_batch_export(struct za_batch *batch, struct ArrowArray *out)
 		export_fixed(batch, 4, batch->offsets);
 		if (batch->copied) {
 			batch->fixed_buffers[4][0] = batch->nulls;
-			batch->children[4].null_count = batch->rows;
+			batch->children[4].null_count = batch->fill.rows;
 		}
 		children = 5;
 	}
 	batch->root_buffers[0] = NULL;
 	atomic_store_explicit(&batch->shares, (uint32_t)children + 1, memory_order_relaxed);
 	*out = (struct ArrowArray){
-		.length = batch->rows,
+		.length = batch->fill.rows,
 		.n_buffers = 1,
 		.n_children = children,
 		.buffers = batch->root_buffers,

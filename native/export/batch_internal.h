@@ -29,11 +29,11 @@ struct buffer {
 };
 
 struct za_batch {
+	struct za_batch_fill fill; /* first: za_batch_fill_of() */
 	za_u32 shares; /* exported structures that are not released: the root and its children */
 	struct za_area *area;
 	struct za_batch *next; /* in the pool */
-	uint32_t rows, row_capacity;
-	uint64_t payload_bytes;
+	uint32_t row_capacity;
 	uint64_t holds;
 	bool copied;
 	bool lent; /* counted as outstanding */
@@ -62,6 +62,7 @@ struct za_batch {
 	/* what Arrow sees */
 	const void **payload_buffers;
 	int64_t *buffer_lengths;
+	uint32_t pointer_capacity; /* buffers that these two have room for */
 	const void *fixed_buffers[MAX_CHILDREN][2];
 	const void *root_buffers[1];
 	struct ArrowArray children[MAX_CHILDREN];

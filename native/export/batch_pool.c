@@ -97,13 +97,13 @@ int za_batch_grow_rows(struct za_batch *batch, uint32_t rows)
 		((int64_t *)(void *)batch->views)[0] = 0;
 	if (old.block) {
 		memcpy(batch->views, old.views,
-		       is_compact(batch) ? (batch->rows + 1) * sizeof(int64_t)
-					 : batch->rows * sizeof(struct view));
-		memcpy(batch->positions, old.positions, batch->rows * sizeof(uint64_t));
-		memcpy(batch->received, old.received, batch->rows * sizeof(int64_t));
-		memcpy(batch->connections, old.connections, batch->rows * sizeof(uint32_t));
+		       is_compact(batch) ? (batch->fill.rows + 1) * sizeof(int64_t)
+					 : batch->fill.rows * sizeof(struct view));
+		memcpy(batch->positions, old.positions, batch->fill.rows * sizeof(uint64_t));
+		memcpy(batch->received, old.received, batch->fill.rows * sizeof(int64_t));
+		memcpy(batch->connections, old.connections, batch->fill.rows * sizeof(uint32_t));
 		if (batch->offsets)
-			memcpy(batch->offsets, old.offsets, batch->rows * sizeof(uint64_t));
+			memcpy(batch->offsets, old.offsets, batch->fill.rows * sizeof(uint64_t));
 	}
 	if (batch->nulls)
 		memset(batch->nulls, 0, (capacity + 7) / 8);
@@ -151,6 +151,8 @@ int za_batch_new(struct za_area *area, struct za_batch **out)
 	if (!batch)
 		return -ENOMEM;
 	batch->area = area;
+	batch->fill.max_rows = layout_of(batch)->max_rows;
+	batch->fill.max_bytes = layout_of(batch)->max_bytes;
 	code = za_batch_grow_rows(batch, 1);
 	if (code) {
 		free(batch);
@@ -175,8 +177,8 @@ static void batch_empty(struct za_batch *batch)
 		free(batch->buffers[i].owned);
 	free(batch->copy);
 	batch->copy = NULL;
-	batch->rows = 0;
-	batch->payload_bytes = 0;
+	batch->fill.rows = 0;
+	batch->fill.payload_bytes = 0;
 	batch->holds = 0;
 	batch->copied = false;
 	batch->lent = false;

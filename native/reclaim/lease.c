@@ -13,27 +13,36 @@ struct homeward {
 	struct za_return returns[64];
 };
 
-static uint32_t take_chunks(struct za_area *area, uint32_t first, uint32_t last)
+static uint32_t take_chunks(struct za_area *area, uint32_t first, uint32_t last,
+			    struct za_gift *gift)
 {
+	uint32_t holds = last - first + 1;
+
+	if (gift && gift->available && gift->chunk == last) {
+		gift->available = false;
+		last--;
+	}
 	/* Relaxed: the chunk cannot be freed meanwhile, since the caller holds it too; whoever gets
-	 * the new hold gets it through a lock (the queue's). */
-	for (uint32_t chunk = first; chunk <= last; chunk++)
+	 * the new hold gets it through a lock (the queue's). Compared with + 1, since a gift of the
+	 * first chunk of the area leaves last below it. */
+	for (uint32_t chunk = first; chunk != last + 1; chunk++)
 		atomic_fetch_add_explicit(&area->words[chunk], ZA_WORD_HOLD, memory_order_relaxed);
-	return last - first + 1;
+	return holds;
 }
 
-uint32_t za_lease_take(struct za_area *area, struct za_span span)
+uint32_t za_lease_take(struct za_area *area, struct za_span span, struct za_gift *gift)
 {
 	return take_chunks(area, za_area_chunk_at(area, span.offset),
-			   za_area_chunk_at(area, span.offset + span.bytes - 1));
+			   za_area_chunk_at(area, span.offset + span.bytes - 1), gift);
 }
 
-uint32_t za_lease_grow(struct za_area *area, struct za_span span, uint64_t before)
+uint32_t za_lease_grow(struct za_area *area, struct za_span span, uint64_t before,
+		       struct za_gift *gift)
 {
 	uint32_t had = za_area_chunk_at(area, span.offset + before - 1);
 	uint32_t last = za_area_chunk_at(area, span.offset + span.bytes - 1);
 
-	return had == last ? 0 : take_chunks(area, had + 1, last);
+	return had == last ? 0 : take_chunks(area, had + 1, last, gift);
 }
 
 /* A lease came back that was not out. Counted, since memory that is still right must not be taken
@@ -70,6 +79,13 @@ static uint32_t drop_hold(struct za_area *area, uint32_t chunk)
 	return new ? 0 : (uint32_t)(old / ZA_WORD_RETURN);
 }
 
+/* The list is long and mostly unused: it is not cleared. */
+static void home_init(struct homeward *home, struct za_area *area)
+{
+	home->area = area;
+	home->n = 0;
+}
+
 static void send_home(struct homeward *home)
 {
 	if (home->n)
@@ -90,8 +106,9 @@ static void drop_chunk(struct homeward *home, uint32_t chunk)
 
 void za_lease_drop(struct za_area *area, const struct za_span *spans, size_t n)
 {
-	struct homeward home = {.area = area};
+	struct homeward home;
 
+	home_init(&home, area);
 	for (size_t i = 0; i < n; i++) {
 		uint32_t last = za_area_chunk_at(area, spans[i].offset + spans[i].bytes - 1);
 
@@ -104,8 +121,9 @@ void za_lease_drop(struct za_area *area, const struct za_span *spans, size_t n)
 
 void za_lease_drop_chunk(struct za_area *area, uint32_t chunk)
 {
-	struct homeward home = {.area = area};
+	struct homeward home;
 
+	home_init(&home, area);
 	drop_chunk(&home, chunk);
 	send_home(&home);
 }

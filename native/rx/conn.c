@@ -87,13 +87,6 @@ struct za_conn *za_conns_open(struct za_conns *conns, const struct za_sys *sys, 
 	return conn;
 }
 
-struct za_conn *za_conns_at(struct za_conns *conns, uint32_t slot, uint32_t generation)
-{
-	struct za_conn *conn = slot < conns->max ? conns->slots[slot] : NULL;
-
-	return conn && conn->generation == generation ? conn : NULL;
-}
-
 static void describe(const struct za_conn *conn, struct za_conn_info *info)
 {
 	memset(info, 0, sizeof(*info));

@@ -53,7 +53,14 @@ uint32_t za_conns_next_id(struct za_conns *conns);
 /* Receiver thread. NULL if all slots are taken or memory is out. Moves fd on success. */
 struct za_conn *za_conns_open(struct za_conns *conns, const struct za_sys *sys, uint32_t id,
 			      int fd);
-struct za_conn *za_conns_at(struct za_conns *conns, uint32_t slot, uint32_t generation);
+/* Receiver thread. NULL if the slot has another tenant by now. */
+static inline struct za_conn *za_conns_at(struct za_conns *conns, uint32_t slot,
+					  uint32_t generation)
+{
+	struct za_conn *conn = slot < conns->max ? conns->slots[slot] : NULL;
+
+	return conn && conn->generation == generation ? conn : NULL;
+}
 /* Receiver thread. The connection becomes history: `reason` and the rest are taken from it. Its
  * tail is given back; its fd is closed. */
 void za_conns_close(struct za_conns *conns, const struct za_sys *sys, struct za_area *area,

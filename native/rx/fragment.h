@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../reclaim/lease.h"
+
 enum za_receive_state {
 	ZA_RECEIVE_ARMED,     /* more completions will come */
 	ZA_RECEIVE_AGAIN,     /* it ended, nothing is lost: arm it again */
@@ -16,10 +18,11 @@ enum za_receive_state {
 };
 
 struct za_fragment {
-	uint64_t offset; /* into the area */
-	uint32_t bytes;  /* 0: nothing but a change of state */
-	bool held; /* comes with a hold of its own, which the receiver drops when it has framed
-			  * the bytes; else the kernel's hold covers them until the next completion */
+	uint64_t offset;     /* into the area */
+	uint32_t bytes;      /* 0: nothing but a change of state */
+	struct za_gift hold; /* of its own, if available: the receiver drops it when it has framed
+			      * the bytes, unless somebody took it over; else the kernel's hold
+			      * covers them until the next completion */
 	enum za_receive_state state; /* of the request, after these bytes */
 	int error;                   /* -errno with ZA_RECEIVE_ERROR */
 };

@@ -174,9 +174,9 @@ static void receive_ended(struct za_receiver *r, struct za_conn *conn)
 
 static void drop_hold(struct za_receiver *r)
 {
-	if (r->fragment.held)
-		za_lease_drop_chunk(r->area, za_area_chunk_at(r->area, r->fragment.offset));
-	r->fragment.held = false;
+	if (r->fragment.hold.available)
+		za_lease_drop_chunk(r->area, r->fragment.hold.chunk);
+	r->fragment.hold.available = false;
 }
 
 /* Cuts what is begun; false: the queue has no room for a full batch. */
@@ -212,7 +212,7 @@ static bool run_cut(struct za_receiver *r)
 		} else if (at_end) {
 			end(r, conn, ZA_CLOSE_EOF, 0);
 		} else if (r->fragment.state == ZA_RECEIVE_EOF && !conn->ending) {
-			za_cut_begin(&r->cut, conn, 0, 0, r->now_real_ns);
+			za_cut_begin(&r->cut, conn, 0, 0, NULL, r->now_real_ns);
 			continue;
 		} else {
 			receive_ended(r, conn);
@@ -236,6 +236,23 @@ static void count_fragment(struct za_receiver *r, struct za_conn *conn)
 static bool turn_is_over(const struct za_receiver *r, const struct za_conn *conn)
 {
 	return r->transport.turn_bytes && conn->turn_bytes >= r->transport.turn_bytes;
+}
+
+/* The short way of a fragment that needs no cutting. */
+static bool add_whole(struct za_receiver *r, struct za_conn *conn)
+{
+	bool first = r->cutter.batch && !za_batch_rows(r->cutter.batch);
+
+	if (!za_cut_whole(&r->cutter, conn, r->fragment.offset, r->fragment.bytes,
+			  &r->fragment.hold, r->now_real_ns))
+		return false;
+	if (first)
+		r->first_row_ns = r->now_ns;
+	drop_hold(r);
+	/* The end of a stream comes without bytes where fragments are rows. */
+	if (r->fragment.state != ZA_RECEIVE_ARMED)
+		receive_ended(r, conn);
+	return true;
 }
 
 bool za_receive_completed(struct za_receiver *r, const struct za_completion *cqe)
@@ -264,13 +281,16 @@ bool za_receive_completed(struct za_receiver *r, const struct za_completion *cqe
 		receive_ended(r, conn);
 		return true;
 	}
+	if (r->fragment.bytes && add_whole(r, conn))
+		return true;
 	if (r->fragment.bytes) {
-		za_cut_begin(&r->cut, conn, r->fragment.offset, r->fragment.bytes, r->now_real_ns);
+		za_cut_begin(&r->cut, conn, r->fragment.offset, r->fragment.bytes,
+			     &r->fragment.hold, r->now_real_ns);
 		return run_cut(r);
 	}
 	drop_hold(r);
 	if (r->fragment.state == ZA_RECEIVE_EOF) {
-		za_cut_begin(&r->cut, conn, 0, 0, r->now_real_ns);
+		za_cut_begin(&r->cut, conn, 0, 0, NULL, r->now_real_ns);
 		return run_cut(r);
 	}
 	receive_ended(r, conn);

@@ -74,8 +74,7 @@ static inline bool za_ring_next(struct za_ring *ring, struct za_completion *out)
 	out->user_data = cqe->user_data;
 	out->res = cqe->res;
 	out->flags = cqe->flags;
-	if (ring->cqe_shift == 5)
-		out->off = ((const struct za_zcrx_cqe *)(cqe + 1))->off;
+	out->off = ring->cqe_shift == 5 ? ((const struct za_zcrx_cqe *)(cqe + 1))->off : 0;
 	/* Release: we are done with the entry before the kernel may overwrite it. */
 	za_store_release32(ring->cq_head, ++ring->cq_next);
 	return true;

@@ -115,6 +115,7 @@ static int copy_complete(struct za_transport *transport, const struct za_complet
 	uint32_t bytes = cqe->res > 0 ? (uint32_t)cqe->res : 0;
 	bool named = cqe->flags & ZA_CQE_F_BUFFER;
 	bool done;
+	int code;
 
 	*fragment = (struct za_fragment){.bytes = bytes, .state = state_of(cqe)};
 	if (fragment->state == ZA_RECEIVE_ERROR)
@@ -124,9 +125,12 @@ static int copy_complete(struct za_transport *transport, const struct za_complet
 	/* An incremental buffer is used up when the kernel says no more will come into it, and
 	 * never by a completion without bytes; a plain one by whatever names it. */
 	done = transport->copy.incremental ? bytes && !(cqe->flags & ZA_CQE_F_BUF_MORE) : true;
-	fragment->held = done;
-	return za_buffers_filled(transport->area, cqe->flags >> IORING_CQE_BUFFER_SHIFT, bytes,
+	code = za_buffers_filled(transport->area, cqe->flags >> IORING_CQE_BUFFER_SHIFT, bytes,
 				 done, &fragment->offset);
+	fragment->hold =
+		(struct za_gift){.chunk = za_area_chunk_at(transport->area, fragment->offset),
+				 .available = done && !code};
+	return code;
 }
 
 static void copy_replenish(struct za_transport *transport)

@@ -212,7 +212,8 @@ static int zcrx_complete(struct za_transport *t, const struct za_completion *com
 	fragment->state = ZA_RECEIVE_ARMED;
 	fragment->error = 0;
 	code = za_refill_ring_arrived(t->area, completion->off, fragment->bytes, &fragment->offset);
-	fragment->held = !code;
+	fragment->hold = (struct za_gift){.chunk = za_area_chunk_at(t->area, fragment->offset),
+					  .available = !code};
 	return code;
 }
 

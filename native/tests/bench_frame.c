@@ -40,9 +40,9 @@ static void cut_chunk(struct bench *b, uint32_t chunk)
 
 	/* As if the kernel had filled it and passed its hold on; it comes home below. */
 	atomic_store(&b->area->words[chunk], ZA_WORD_HOLD | ZA_WORD_RETURN);
-	b->area->refill.free = 0;
+	b->area->refill.buffers.free = 0;
 	b->conn.position += CHUNK_BYTES;
-	za_cut_begin(&cut, &b->conn, (uint64_t)chunk * CHUNK_BYTES, CHUNK_BYTES, 1);
+	za_cut_begin(&cut, &b->conn, (uint64_t)chunk * CHUNK_BYTES, CHUNK_BYTES, NULL, 1);
 	while (za_cut_run(&cut, &b->cutter, &lost))
 		hand_over(b);
 	za_lease_drop_chunk(b->area, chunk);
@@ -57,11 +57,15 @@ int main(int argc, char **argv)
 				   .delimiter = "\n",
 				   .delimiter_bytes = 1,
 				   .max_message_bytes = 1U << 20};
+	static struct io_uring_buf ring_memory[8];
+	struct io_uring_buf_ring *ring = (void *)ring_memory;
 	struct bench b = {0};
 	uint64_t bytes = 0;
 	int64_t started;
 
-	CHECK(!za_area_new((uint64_t)CHUNKS * CHUNK_BYTES, CHUNK_BYTES, NULL, &b.area), "area");
+	CHECK(!za_area_new((uint64_t)CHUNKS * CHUNK_BYTES, CHUNK_BYTES, false, NULL, &b.area),
+	      "area");
+	CHECK(!za_buffers_attach(b.area, ring, 8, (struct za_waker){NULL, NULL}), "buffers");
 	za_area_unpoison(b.area, 0, b.area->bytes);
 	b.area->pool = za_batch_pool_new(&layout);
 	b.cutter.area = b.area;

@@ -300,7 +300,7 @@ static int twin_enter(void *ctx, int ring_fd, uint32_t to_submit, uint32_t min_c
 		return -EINTR;
 	}
 	twin_flush_overflow(t);
-	steps = t->options.threaded ? 1000 : twin_below(t, 40);
+	steps = t->options.steady ? 32 : t->options.threaded ? 1000 : twin_below(t, 40);
 	while (steps-- && twin_work(t))
 		;
 	if (min_complete)

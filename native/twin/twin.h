@@ -49,6 +49,7 @@ struct za_twin_options {
 	uint32_t nic_ring;        /* chunks that the NIC keeps for what may come */
 	uint32_t linear;          /* of 1000 packets, so many must be copied */
 	uint32_t packet_a_chunk;  /* of 1000 packets, so many leave the rest of a chunk unused */
+	bool steady;              /* every enter does all that it can */
 	uint32_t endless_bytes;   /* every socket has always so many bytes more, in a chunk each */
 	/* Called before bytes are written to a buffer: the test's chance to object. */
 	void (*before_write)(void *arg, const void *at, size_t bytes);

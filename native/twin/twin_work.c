@@ -278,7 +278,7 @@ static bool progress(struct za_twin *t, struct twin_request *request)
 /* One request makes one step of progress; in stepped runs a random one of those that can. */
 bool twin_work(struct za_twin *t)
 {
-	uint64_t skip = t->options.threaded ? 0 : twin_below(t, 4);
+	uint64_t skip = t->options.threaded || t->options.steady ? 0 : twin_below(t, 4);
 
 	for (int round = 0; round < 2; round++) {
 		for (struct twin_request *at = t->first, *next; at; at = next) {

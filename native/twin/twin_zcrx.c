@@ -583,17 +583,16 @@ static bool receive_fragment(struct za_twin *t, struct twin_request *request,
 static bool receive_endless(struct za_twin *t, struct twin_request *request)
 {
 	struct twin_zcrx *z = &t->zcrx;
-	uint32_t chunk;
+	uint32_t chunk, n = 0;
 
-	if (twin_cq_ready(t) == t->params.cq_entries || !nic_alloc(t, &chunk))
-		return false;
-	post_bytes(t, request, chunk, 0, t->options.endless_bytes);
-	chunk_unref(z, chunk);
-	if (++request->in_a_row >= RECEIVES_IN_A_ROW) {
-		request->in_a_row = 0;
-		twin_to_the_end(t, request);
+	for (; n < RECEIVES_IN_A_ROW; n++) {
+		if (twin_cq_ready(t) == t->params.cq_entries || !nic_alloc(t, &chunk))
+			break;
+		post_bytes(t, request, chunk, 0, t->options.endless_bytes);
+		chunk_unref(z, chunk);
 	}
-	return true;
+	twin_to_the_end(t, request);
+	return n;
 }
 
 bool twin_zcrx_receive(struct za_twin *t, struct twin_request *request)

@@ -80,13 +80,10 @@ def _need_tools() -> None:
     missing = _missing()
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing {' '.join(missing)} with apt-get", flush=True)
-        quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "check": False}
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        subprocess.run(
-            ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing],
-            stdout=subprocess.DEVNULL,
-            **quiet,
-        )
+        silent = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
+        for command in (["apt-get", "update", "-qq"], install):
+            subprocess.run(command, stdout=subprocess.DEVNULL, env=silent, check=False)
         missing = _missing()
     if missing:
         raise Unavailable(f"missing packages: apt-get install {' '.join(missing)}")
