@@ -65,7 +65,7 @@ test-kernel: build/asan
 
 bench: $(VENV)/.installed
 	test -d build/release || $(BIN)/meson setup build/release -Dpython_module=false
-	$(BIN)/meson compile -C build/release bench_frame
+	$(BIN)/meson compile -C build/release
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.installed

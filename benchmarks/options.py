@@ -9,7 +9,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 THROUGHPUT_CASES = ("a", "b", "c", "d", "e", "f", "g", "h")
-OTHER_CASES = ("latency", "connections", "flatness", "framing")
+OTHER_CASES = ("latency", "connections", "flatness", "framing", "circle")
 ALL_CASES = THROUGHPUT_CASES + OTHER_CASES
 
 GB = 1_000_000_000

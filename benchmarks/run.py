@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import binaries, machine
+from benchmarks.experiments.circle import Circle, CircleResult
 from benchmarks.experiments.connections import Connections, ConnectionsResult
 from benchmarks.experiments.flatness import Flatness, FlatnessResult
 from benchmarks.experiments.framing import Framing, FramingResult
@@ -39,6 +40,7 @@ class Report:
     connections: ConnectionsResult | None
     flatness: FlatnessResult | None
     framing: FramingResult | None
+    circle: list[CircleResult]
 
 
 def why_without_ours() -> str | None:
@@ -84,6 +86,7 @@ def _run(
             connections.run_round()
     if flatness:
         flatness.run_round()
+    circle = Circle(tell).run() if "circle" in chosen else []
     return Report(
         taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         machine=machine.describe(),
@@ -96,4 +99,5 @@ def _run(
         connections=connections.result() if connections else None,
         flatness=flatness.result() if flatness else None,
         framing=framing.result() if framing else None,
+        circle=circle,
     )

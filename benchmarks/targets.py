@@ -60,6 +60,7 @@ def targets(report: Report) -> list[Target]:
         *_throughput(report),
         *_latency(report),
         *_framing(report),
+        *_circle(report),
         *_connections(report),
         *_flatness(report),
     ]
@@ -86,6 +87,13 @@ def _framing(report: Report) -> Iterator[Target]:
     if report.framing:
         yield from _least("framing: GB a second", 2.5, report.framing.ours_gb_per_second)
         yield from _least("framing: times Python's", 5, report.framing.times_python)
+
+
+def _circle(report: Report) -> Iterator[Target]:
+    for case in report.circle:
+        where = f"{case.connections} connection{'s' * (case.connections != 1)}"
+        what = f"whole circle, ns a fragment over a bare loop, {where}"
+        yield from _most(what, 30, case.added_ns)
 
 
 def _connections(report: Report) -> Iterator[Target]:

@@ -16,8 +16,8 @@ bool za_batch_is_copied(const struct za_batch *batch)
 
 static int add_buffer(struct za_batch *batch, const uint8_t *data, uint64_t bytes, void *owned)
 {
-	int code = za_batch_grow_array((void **)&batch->buffers, &batch->buffer_capacity,
-				       batch->n_buffers, sizeof(*batch->buffers));
+	int code = za_batch_one_more((void **)&batch->buffers, &batch->buffer_capacity,
+				     batch->n_buffers, sizeof(*batch->buffers));
 
 	if (!code)
 		batch->buffers[batch->n_buffers++] =
@@ -44,8 +44,8 @@ static int add_span(struct za_batch *batch, uint64_t offset, size_t bytes, struc
 		*start = before;
 		return 0;
 	}
-	code = za_batch_grow_array((void **)&batch->spans, &batch->span_capacity, batch->n_spans,
-				   sizeof(*batch->spans));
+	code = za_batch_one_more((void **)&batch->spans, &batch->span_capacity, batch->n_spans,
+				 sizeof(*batch->spans));
 	if (!code)
 		code = add_buffer(batch, batch->area->base + offset, bytes, NULL);
 	if (code)

@@ -89,7 +89,14 @@ static inline bool is_compact(const struct za_batch *batch)
 /* batch_pool.c */
 /* Room for `rows` rows in the columns; keeps what is there. 0 or -ENOMEM. */
 int za_batch_grow_rows(struct za_batch *batch, uint32_t rows);
-/* Room for one more element in a growing array. 0 or -ENOMEM. */
-int za_batch_grow_array(void **array, uint32_t *capacity, uint32_t n, size_t element_bytes);
+/* Makes a full array larger. 0 or -ENOMEM. */
+int za_batch_grow_array(void **array, uint32_t *capacity, size_t element_bytes);
+
+/* Room for one more element. 0 or -ENOMEM. */
+static inline int za_batch_one_more(void **array, uint32_t *capacity, uint32_t n,
+				    size_t element_bytes)
+{
+	return n < *capacity ? 0 : za_batch_grow_array(array, capacity, element_bytes);
+}
 
 #endif

@@ -113,15 +113,11 @@ int za_batch_grow_rows(struct za_batch *batch, uint32_t rows)
 	return 0;
 }
 
-/* Room for one more element in a growing array. */
-int za_batch_grow_array(void **array, uint32_t *capacity, uint32_t n, size_t element_bytes)
+int za_batch_grow_array(void **array, uint32_t *capacity, size_t element_bytes)
 {
 	uint32_t wanted = *capacity ? *capacity * 2 : 16;
-	void *moved;
+	void *moved = realloc(*array, wanted * element_bytes);
 
-	if (n < *capacity)
-		return 0;
-	moved = realloc(*array, wanted * element_bytes);
 	if (!moved)
 		return -ENOMEM;
 	*array = moved;

@@ -229,7 +229,6 @@ static void count_fragment(struct za_receiver *r, struct za_conn *conn)
 	conn->position += r->fragment.bytes;
 	conn->served = true;
 	conn->turn_bytes += r->fragment.bytes;
-	za_emit_count_rate(r, r->fragment.bytes);
 }
 
 /* A receive that ends with 0 has seen the end of the stream, or has had its turn. */

@@ -308,17 +308,20 @@ static void completed(struct za_receiver *r, const struct za_completion *cqe)
 /* Handles what has completed; false: blocked in the middle. */
 static bool reap(struct za_receiver *r)
 {
+	uint64_t before = za_read(&r->stats->bytes);
+	bool all = true;
 	struct za_completion cqe;
 
 	r->now_ns = r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC);
 	r->now_real_ns = r->sys.ops->now_ns(r->sys.ctx, CLOCK_REALTIME);
-	while (za_ring_next(&r->ring, &cqe)) {
+	while (all && za_ring_next(&r->ring, &cqe)) {
 		if (cqe.user_data >> 56 != ZA_REQUEST_RECEIVE)
 			completed(r, &cqe);
-		else if (!za_receive_completed(r, &cqe))
-			return false;
+		else
+			all = za_receive_completed(r, &cqe);
 	}
-	return true;
+	za_emit_count_rate(r, za_read(&r->stats->bytes) - before);
+	return all;
 }
 
 static int64_t shorter(int64_t a, int64_t b)
