@@ -145,6 +145,7 @@ class Summary:
             "stitched_bytes": metrics.stitched_bytes,
             "partial_bytes": metrics.partial_bytes,
             "stalls": metrics.stalls,
+            "kernel_copied_bytes": metrics.kernel_copied_bytes,
             "reconnects": metrics.reconnects,
             "refused": metrics.refused,
             "framing_errors": metrics.framing_errors,

@@ -15,6 +15,7 @@ from rich.live import Live
 
 import zcrx_arrow as zc
 from zcrx_arrow import config
+from zcrx_arrow._core import Transport
 from zcrx_arrow.cli.common import Summary, errors, interruptible, parse_delimiter, tell
 from zcrx_arrow.cli.view import LiveView
 from zcrx_arrow.config import CopyOut, PayloadType
@@ -54,6 +55,13 @@ def receive(
         str, typer.Option(help="binary_view, string_view, large_binary or large_string.")
     ] = "binary_view",
     copy_out: Annotated[str, typer.Option(help="auto, never or always.")] = "auto",
+    transport: Annotated[
+        str, typer.Option(help="auto, zcrx (with --nic), copy or nodev.")
+    ] = "auto",
+    nic: Annotated[
+        str | None,
+        typer.Option(help="Receive queue of a NIC, such as eth0:3, for zero-copy receive."),
+    ] = None,
     area: Annotated[str, typer.Option(help="Size of the receive memory.")] = "256 MiB",
     max_rows: Annotated[int, typer.Option(help="Rows of a batch at most.")] = 65536,
     max_bytes: Annotated[str | None, typer.Option(help="Payload of a batch.")] = None,
@@ -86,6 +94,8 @@ def receive(
         limit = config.parse_size(bytes_, "--bytes") if bytes_ is not None else None
         options: dict[str, Any] = {
             "framing": _framing(framing, delimiter, max_message),
+            "transport": _as(Transport, transport),
+            "nic": nic,
             "area": area,
             "copy_out": _as(CopyOut, copy_out),
             "payload_type": _as(PayloadType, payload_type),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from zcrx_arrow.config import Area, NicQueue, parse_size
-from zcrx_arrow.errors import UnsupportedError, ZcrxError
+from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
 from zcrx_arrow.probe import probe
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def require(nic: NicQueue, area: Area) -> None:
 
 def explain(error: ZcrxError, nic: NicQueue | None, area: Area) -> ZcrxError:
     """Give the error with what was found about its cause."""
+    if isinstance(error, ConfigError):
+        return error
     found = [finding for finding in findings(nic, area) if finding.number == error.errno]
     if error.errno == errno.EEXIST and nic is not None:
         found += _holder(nic)
@@ -316,12 +318,21 @@ def _holder(nic: NicQueue) -> Iterator[Finding]:
             )
 
 
+def _links(process: Path) -> set[str]:
+    """Give what the descriptors of a process refer to, as far as we may look."""
+    links = set()
+    with contextlib.suppress(OSError):
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links.add(str(fd.readlink()))
+    return links
+
+
 def _ring_owners() -> list[str]:
     """List the processes that have an io_uring or an exported registration open."""
     owners = []
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            links = {fd.readlink().name for fd in (process / "fd").iterdir()}
-            if links & {"anon_inode:[io_uring]", "anon_inode:[zcrx]"}:
+        if _links(process) & {"anon_inode:[io_uring]", "anon_inode:[zcrx]"}:
+            with contextlib.suppress(OSError):
                 owners.append(f"{process.name} ({(process / 'comm').read_text().strip()})")
     return owners
