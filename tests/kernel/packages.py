@@ -26,7 +26,7 @@ class ArchiveError(RuntimeError):
     """The archive, or a tool to read it with, is not there."""
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Give the archive that apt is configured with."""
     for path in sorted(Path("/etc/apt").rglob("*")):
         if path.suffix in (".sources", ".list") and path.is_file():
@@ -42,10 +42,10 @@ def _apt(*command: str, cwd: Path | None = None) -> str:
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     sources = state / "sources.list"
-    mirror = _mirror()
+    archive = mirror()
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     sources.write_text(
-        "".join(f"deb [signed-by={keyring}] {mirror} {suite} main\n" for suite in SUITES)
+        "".join(f"deb [signed-by={keyring}] {archive} {suite} main\n" for suite in SUITES)
     )
     options = [
         f"Dir::Etc::SourceList={sources}",
@@ -104,9 +104,12 @@ def kernel() -> Path:
     update()
     names = _apt("apt-cache", "search", "--names-only", r"^linux-binary-[0-9.]+\+deb[0-9]+-amd64$")
     releases = [line.split()[0].removeprefix("linux-binary-") for line in names.splitlines()]
-    release = max(releases, key=_numbers, default="")
-    if _numbers(release) < OLDEST:
-        raise ArchiveError(f"the newest kernel of {', '.join(SUITES)} is {release or 'none'}")
+    fit = [release for release in releases if _numbers(release) >= OLDEST]
+    if not fit:
+        raise ArchiveError(f"no kernel of {', '.join(SUITES)} is {OLDEST[0]}.{OLDEST[1]} or newer")
+    # The newest of the most stable suite: others may have no compiler for its modules today.
+    suite = min(release.split("+")[1] for release in fit)
+    release = max((each for each in fit if f"+{suite}" in each), key=_numbers)
     folder = CACHE / f"linux-{release}"
     _unpack([f"linux-binary-{release}", f"linux-modules-{release}"], folder)
     return folder / "usr/lib/modules" / release / "vmlinuz"

@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.kernel import packages
+from tests.kernel import module, packages
 
 ROOT = Path(__file__).parents[2]
 WARM = "warm"
@@ -47,6 +47,7 @@ test -z "{python}" || mount --bind /run/warm{python} {python} || fail python
 cp {build}/native/_native*.so {root}/zcrx_arrow/
 ip link set lo up
 modprobe virtio_net
+mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 cd {root}
 export PATH={root}/.venv/bin:$PATH HOME=/run PYTHONDONTWRITEBYTECODE=1
 export ZCRX_ARROW_GUEST=1 PYTHONPATH={root} MESONPY_EDITABLE_SKIP={build} PYTHONUNBUFFERED=1
@@ -91,12 +92,24 @@ def _need_tools() -> None:
         raise Unavailable("virtme-ng is missing: pip install virtme-ng")
 
 
-def _guest_script(command: list[str], results: Path) -> str:
+def _software_nic(kernel: Path) -> str:
+    """Give the module's path; "" on a user's machine that cannot build it, or for $KERNEL."""
+    try:
+        return str(module.build(kernel))
+    except packages.ArchiveError as error:
+        if os.environ.get("CI") and not os.environ.get("KERNEL"):
+            raise
+        print(f"without the software NIC: {error}", flush=True)
+        return ""
+
+
+def _guest_script(command: list[str], results: Path, nic: str) -> str:
     """What the guest runs."""
     python = Path(sys.base_prefix)
     # A Python of the distribution lies in /usr, which the guest has cached by itself.
     outside = str(python) if not python.is_relative_to("/usr") else ""
-    passed = ("CI", "ZCRX_ARROW_TEST_TRANSPORTS", "ZCRX_ARROW_CACHE")
+    os.environ["ZCRX_ARROW_ZCSIM"] = nic
+    passed = ("ZCRX_ARROW_ZCSIM", "CI", "ZCRX_ARROW_TEST_TRANSPORTS", "ZCRX_ARROW_CACHE")
     return GUEST.format(
         warm=WARM,
         root=ROOT,
@@ -180,12 +193,13 @@ def run(command: list[str], *, memory: str = "3G", timeout: float = 900) -> int:
     _need_tools()
     try:
         kernel = packages.kernel()
+        nic = _software_nic(kernel)
     except packages.ArchiveError as error:
         raise Unavailable(f"{error}; KERNEL=path/to/vmlinuz takes another kernel") from error
     with tempfile.TemporaryDirectory(prefix="zcrx-vm-") as folder:
         results = Path(folder)
         script = results / "guest.sh"
-        script.write_text(_guest_script(command, results))
+        script.write_text(_guest_script(command, results, nic))
         print(f"booting {kernel}", flush=True)
         guest = _boot(kernel, script, results, memory)
         in_time = _follow(guest, results / "output", timeout)
