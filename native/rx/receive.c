@@ -315,6 +315,18 @@ void za_receive_abandon(struct za_receiver *r)
 	receive_ended(r, conn);
 }
 
+void za_receive_not_cancelled(struct za_receiver *r, const struct za_completion *answer)
+{
+	struct za_conn *conn = za_conns_at(&r->conns, (uint32_t)answer->user_data,
+					   (uint32_t)(answer->user_data >> 32) & 0xFFFFFF);
+
+	if (!conn || !conn->armed || !conn->cancelling)
+		return;
+	conn->cancelling = false;
+	if (conn->ending)
+		end(r, conn, conn->reason, conn->error);
+}
+
 /* --- all of them --------------------------------------------------------------------------- */
 
 void za_receive_cancel_all(struct za_receiver *r)

@@ -33,9 +33,20 @@ struct io_uring_sqe *za_receiver_sqe(struct za_receiver *r, uint64_t user_data)
 	return sqe;
 }
 
+/* The answer to a cancel names its target. */
+static uint64_t cancel_data(uint64_t target)
+{
+	enum za_request_kind kind = (enum za_request_kind)(target >> 56);
+
+	if (kind == ZA_REQUEST_RECEIVE)
+		return za_request_data(ZA_REQUEST_CANCEL, (uint32_t)(target >> 32) & 0xFFFFFF,
+				       (uint32_t)target);
+	return za_request_data(ZA_REQUEST_CANCEL_SINGLE, 0, (uint32_t)kind);
+}
+
 bool za_receiver_cancel(struct za_receiver *r, uint64_t user_data)
 {
-	struct io_uring_sqe *sqe = za_receiver_sqe(r, za_request_data(ZA_REQUEST_CANCEL, 0, 0));
+	struct io_uring_sqe *sqe = za_receiver_sqe(r, cancel_data(user_data));
 
 	if (!sqe)
 		return false;
@@ -280,6 +291,20 @@ static enum za_step blocked(struct za_receiver *r)
 	return ZA_STEP_BLOCKED;
 }
 
+/* Either it has ended, and says so itself, or it goes on and is asked again: by wind_up(), or here,
+ * the listener, since nobody else would. */
+static void single_not_cancelled(struct za_receiver *r, enum za_request_kind kind)
+{
+	if (kind == ZA_REQUEST_WAKER)
+		r->waker_cancelling = false;
+	if (kind == ZA_REQUEST_ALARM)
+		r->alarm.cancelling = false;
+	if (kind == ZA_REQUEST_ACCEPT && r->listener.cancelling) {
+		r->listener.cancelling = false;
+		za_listener_close(r);
+	}
+}
+
 static void completed(struct za_receiver *r, const struct za_completion *cqe)
 {
 	switch (cqe->user_data >> 56) {
@@ -300,7 +325,15 @@ static void completed(struct za_receiver *r, const struct za_completion *cqe)
 		if (r->transport.ops->notice)
 			r->transport.ops->notice(&r->transport, cqe->res);
 		break;
-	default: /* a cancel's own answer says nothing that the request's end does not */
+	case ZA_REQUEST_CANCEL:
+		if (cqe->res == -ENOENT || cqe->res == -EALREADY)
+			za_receive_not_cancelled(r, cqe);
+		break;
+	case ZA_REQUEST_CANCEL_SINGLE:
+		if (cqe->res == -ENOENT || cqe->res == -EALREADY)
+			single_not_cancelled(r, (enum za_request_kind)(uint32_t)cqe->user_data);
+		break;
+	default:
 		break;
 	}
 }

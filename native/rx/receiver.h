@@ -23,8 +23,9 @@ enum za_request_kind {
 	ZA_REQUEST_ALARM,
 	ZA_REQUEST_ACCEPT,
 	ZA_REQUEST_RECEIVE,
-	ZA_REQUEST_CANCEL,
-	ZA_REQUEST_NOTICE, /* the transport's own; see ZA_NOTICE_DATA */
+	ZA_REQUEST_CANCEL,        /* of a receive: carries its generation and slot */
+	ZA_REQUEST_NOTICE,        /* the transport's own; see ZA_NOTICE_DATA */
+	ZA_REQUEST_CANCEL_SINGLE, /* of a request of which there is one: its kind is the slot */
 };
 
 /* What other threads ask of the receiver. */
@@ -143,7 +144,8 @@ void za_receiver_stop(struct za_receiver *receiver, bool discard);
 uint64_t za_request_data(enum za_request_kind kind, uint32_t generation, uint32_t slot);
 /* An SQE for a request of that kind, or NULL: then it must be tried again. */
 struct io_uring_sqe *za_receiver_sqe(struct za_receiver *receiver, uint64_t user_data);
-/* Asks for the end of a request; false: try again. */
+/* Asks for the end of a request; false: try again. The kernel may answer that there is no such request
+ * although there is (it is between two tries): then it must be asked again, see not_cancelled(). */
 bool za_receiver_cancel(struct za_receiver *receiver, uint64_t user_data);
 void za_receiver_event(struct za_receiver *receiver, enum za_event_kind kind, uint32_t connection,
 		       int error, uint64_t value);
@@ -170,6 +172,8 @@ void za_receive_arm_waiting(struct za_receiver *receiver);
 /* False: the fragment cannot be cut to its end now, see za_receive_resume(). */
 bool za_receive_completed(struct za_receiver *receiver, const struct za_completion *cqe);
 bool za_receive_resume(struct za_receiver *receiver);
+/* A receive that was asked to end goes on: it is asked again if its connection shall close. */
+void za_receive_not_cancelled(struct za_receiver *receiver, const struct za_completion *answer);
 /* Asks every armed receive to end; those that are asked already are left alone. */
 void za_receive_cancel_all(struct za_receiver *receiver);
 /* Closes what is still open, after every receive has ended. */

@@ -240,12 +240,14 @@ static int control(struct za_transport *t, struct za_zcrx_ctrl *ctrl)
 
 /* Has the kernel read the refill ring. It does so by itself only when a NIC asks for memory; where
  * it copies, it takes chunks from its free list alone. */
-static void flush(struct za_transport *t)
+static bool flush(struct za_transport *t)
 {
 	struct za_zcrx_ctrl ctrl = {.op = ZA_ZCRX_CTRL_FLUSH_RQ};
 
-	if (t->zcrx.can_flush && !control(t, &ctrl))
-		za_count(&t->area->stats.flushes, 1);
+	if (!t->zcrx.can_flush || control(t, &ctrl))
+		return false;
+	za_count(&t->area->stats.flushes, 1);
+	return true;
 }
 
 static bool looked_long_ago(struct za_transport *t)
@@ -263,9 +265,16 @@ static void zcrx_replenish(struct za_transport *t)
 		t->zcrx.crowded--;
 	za_refill_ring_settle(t->area, &unread, &owing);
 	if (t->zcrx.dry ? unread && (t->zcrx.can_flush || looked_long_ago(t)) : owing) {
-		flush(t);
+		bool flushed;
+
+		/* A small ring is emptied and filled again until nothing waits for room in it. */
+		do {
+			flushed = flush(t);
+			za_refill_ring_settle(t->area, &unread, &owing);
+		} while (flushed && owing);
+		if (flushed && unread)
+			flush(t);
 		t->zcrx.dry = false;
-		za_refill_ring_settle(t->area, &unread, &owing);
 	}
 	t->zcrx.owing = owing;
 	za_gauge(&t->area->stats.returns_pending, owing);

@@ -230,6 +230,7 @@ static void begin(struct history *h, bool zcrx, uint64_t seed)
 	options.spurious_nobufs = below(h, 3) ? 0 : 100;
 	options.spurious_end = below(h, 3) ? 0 : 100;
 	options.spurious_eintr = below(h, 3) ? 0 : 50;
+	options.failing_cancels = below(h, 2) ? 0 : 400;
 	options.accept_failures = below(h, 4) ? 0 : 2;
 	options.before_write = before_write;
 	options.arg = h;

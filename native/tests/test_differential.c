@@ -242,11 +242,40 @@ static void take_turn(struct side *side, const struct schedule *s, uint64_t *r)
 		za_wait(&(za_u32){0}, 0, (int64_t)pause);
 }
 
+/* For who wants to know why it does not end. */
+static void describe(struct side *side, const struct schedule *s)
+{
+	struct za_conn_info infos[MAX_CONNS];
+	size_t n = za_source_connections(side->source, true, infos, MAX_CONNS);
+	struct za_metrics m;
+
+	za_source_metrics(side->source, &m);
+	fprintf(stderr,
+		"chunks %llu offered %llu free %llu leased %llu; nobufs %llu starved %llu flushes "
+		"%llu pending %llu; rearms %llu enters %llu wakes %llu; paused %llu stalls %llu "
+		"queue %llu held %llu\n",
+		(unsigned long long)m.chunks, (unsigned long long)m.chunks_offered,
+		(unsigned long long)m.chunks_free, (unsigned long long)m.chunks_leased,
+		(unsigned long long)m.nobufs, (unsigned long long)m.starved,
+		(unsigned long long)m.flushes, (unsigned long long)m.returns_pending,
+		(unsigned long long)m.rearms, (unsigned long long)m.enters,
+		(unsigned long long)m.wakes, (unsigned long long)m.paused,
+		(unsigned long long)m.stalls, (unsigned long long)m.queue_batches,
+		(unsigned long long)m.batches_held);
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "connection %u: reason %u, %llu bytes received, %u of %u sent%s\n",
+			infos[i].id, infos[i].reason, (unsigned long long)infos[i].bytes,
+			side->sent[infos[i].id - 1], s->bytes[infos[i].id - 1],
+			side->over[infos[i].id - 1] ? ", over" : "");
+}
+
 static void run_to_the_end(struct side *side, const struct schedule *s)
 {
-	int64_t deadline = za_monotonic_ns() + 60000000000;
+	int64_t deadline = za_monotonic_ns() + 30000000000;
 
 	while (!side->ended) {
+		if (za_monotonic_ns() >= deadline)
+			describe(side, s);
 		CHECK(za_monotonic_ns() < deadline, "seed %llu: %s does not end",
 		      (unsigned long long)s->seed, side->twin ? "the twin" : "the kernel");
 		for (uint32_t i = 0; i < s->conns; i++)

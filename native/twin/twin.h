@@ -41,6 +41,8 @@ struct za_twin_options {
 	uint32_t spurious_end;    /* end after their bytes, as when the CQ is full */
 	/* of 1000 enters, so many give -EINTR */
 	uint32_t spurious_eintr;
+	uint32_t
+		failing_cancels; /* of 1000 cancels, so many find their request in between and fail */
 	uint32_t accept_failures; /* first accepts that give -EMFILE */
 	/* zero-copy receive */
 	bool zcrx;                /* sockets keep what they receive as a NIC and a kernel do */

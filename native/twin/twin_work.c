@@ -130,6 +130,11 @@ void twin_cancel(struct za_twin *t, uint64_t user_data, uint64_t target)
 {
 	for (struct twin_request *at = t->first; at; at = at->next)
 		if (at->user_data == target) {
+			/* A request that is between two tries is in no list that a cancel looks at. */
+			if (twin_chance(t, t->options.failing_cancels)) {
+				twin_post(t, user_data, twin_below(t, 2) ? -ENOENT : -EALREADY, 0);
+				return;
+			}
 			t->counts.cancelled++;
 			/* The answer first: the request itself ends in deferred work. */
 			twin_post(t, user_data, 0, 0);
