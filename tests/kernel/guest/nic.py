@@ -44,12 +44,41 @@ def _ethtool(interface: str, request: bytes) -> bytes:
     return buffer.raw
 
 
-def split(interface: str, state: str) -> None:
-    """Set header/data split: "off" or "on". The threshold of zcsim begins with 0, as it must be."""
-    message = ethtool_rings_msg()
-    message["attrs"] = [("ETHTOOL_A_RINGS_TCP_DATA_SPLIT", 2 if state == "on" else 1)]
+class _Rings(ethtool_rings_msg):
+    """What pyroute2 lacks of ETHTOOL_A_RINGS_*: attributes 17 and 18."""
+
+    nla_map = (
+        *ethtool_rings_msg.nla_map,
+        ("ETHTOOL_A_RINGS_HDS_THRESH", "uint32"),
+        ("ETHTOOL_A_RINGS_HDS_THRESH_MAX", "uint32"),
+    )
+
+
+def _set_rings(interface: str, attribute: str, value: int) -> None:
+    message = _Rings()
+    message["attrs"] = [(f"ETHTOOL_A_RINGS_{attribute}", value)]
     with NlEthtool() as asker:
         asker.set_rings(message, ifname=interface)
+
+
+def split(interface: str, state: str) -> None:
+    """Set header/data split: "off" or "on"."""
+    _set_rings(interface, "TCP_DATA_SPLIT", 2 if state == "on" else 1)
+
+
+def hds_thresh(interface: str, size: int) -> None:
+    """Payloads of so many bytes and fewer stay with the headers."""
+    _set_rings(interface, "HDS_THRESH", size)
+
+
+def channels(interface: str) -> int:
+    """Read how many combined queues there are."""
+    return struct.unpack_from("=I", _ethtool(interface, struct.pack("=9I", 0x3C, *[0] * 8)), 32)[0]
+
+
+def set_channels(interface: str, count: int) -> None:
+    """Set how many combined queues there are."""
+    _ethtool(interface, struct.pack("=9I", 0x3D, *[0] * 7, count))
 
 
 def spare(interface: str, queues: list[int]) -> None:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 
 import zcrx_arrow as zc
 from tests.conftest import ROOT, eventually
@@ -325,6 +326,71 @@ def test_split_is_off():
         assert "ethtool -G zc0 tcp-data-split on" in caught.value.remedy
     finally:
         nic.split("zc0", "on")
+
+
+def test_a_threshold_of_split():
+    """A payload that stays with its headers is not zero-copy: the kernel wants 0."""
+    nic.hds_thresh("zc0", 512)
+    try:
+        assert netlink.rings("zc0") == netlink.Rings("enabled", 512)
+        with pytest.raises(UnsupportedError, match="hds-thresh of zc0 is 512") as caught:
+            open_source(9000, 1)
+        assert "ethtool -G zc0 hds-thresh 0" in caught.value.remedy
+    finally:
+        nic.hds_thresh("zc0", 0)
+
+
+def test_a_device_that_refuses_split():
+    nic.split("zc0", "off")
+    nic.knob("zc0", "refuse_split", True)
+    try:
+        with pytest.raises(NetlinkError, match="Operation not supported"):
+            nic.split("zc0", "on")
+    finally:
+        nic.knob("zc0", "refuse_split", False)
+        nic.split("zc0", "on")
+
+
+def test_channels(peer):
+    assert nic.channels("zc0") == 4
+    nic.set_channels("zc0", 6)
+    rules = nic.steer("zc0", 9005, 5)
+    try:
+        with open_source(9005, 5, accept=1) as source:
+            with pytest.raises(OSError, match="Invalid argument"):
+                nic.set_channels("zc0", 4)
+            peer(9005, total=1_000_000)
+            assert receive_all(source, 1, 1_000_000).kernel_copied_bytes == 0
+        eventually(lambda: netlink.queue("zc0", 5).holder is None)
+    finally:
+        nic.forget("zc0", rules)  # a rule keeps its queue from being taken away
+        nic.set_channels("zc0", 4)
+    assert nic.channels("zc0") == 4
+
+
+def test_two_processes_on_two_queues(steered, peer):
+    steered(9001, 1)
+    steered(9002, 2)
+    script = """
+        import zcrx_arrow as zc
+        with zc.listen(
+            ("10.9.0.1", 9002), transport="zcrx", nic="zc0:2", area="8 MiB", accept=1
+        ) as source:
+            print("bound", flush=True)
+            received = sum(p.as_buffer().size for batch in source for p in batch["payload"])
+            print(received, source.metrics().kernel_copied_bytes, flush=True)
+    """
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b"bound\n"
+    with open_source(9001, 1, accept=1) as source:
+        peer(9001, total=2_000_000)
+        peer(9002, total=2_000_000)
+        assert receive_all(source, 1, 2_000_000).kernel_copied_bytes == 0
+    assert other.stdout.readline() == b"2000001 0\n"
+    other.stdout.close()
+    assert other.wait(60) == 0
 
 
 def test_a_queue_that_does_not_restart():
