@@ -117,7 +117,7 @@ def test_two_thousand_sources_leave_nothing_behind():
 
 
 def test_a_dry_area_goes_on_when_a_batch_is_released():
-    batching = zc.Batching(max_delay="500 ms", max_rows=1)
+    batching = zc.Batching(max_delay="2 s", max_rows=1)
     limits = zc.Limits(queue_batches=64, exhausted_after="60 s")
     with zc.listen(
         "127.0.0.1:0",
@@ -149,7 +149,7 @@ def test_a_dry_area_goes_on_when_a_batch_is_released():
         released = time.monotonic()
         batch = source.next_batch("20 s")
         resumed = time.monotonic() - released
-        assert resumed < 0.5, "not within one batch delay"
+        assert resumed < 2, "not within one batch delay"
         while batch is not None:
             position = check_rows(batch, position)
             batch = source.next_batch("20 s")
