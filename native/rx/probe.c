@@ -68,17 +68,12 @@ static int try_zcrx(const struct za_sys *sys, bool nodev)
 		return code;
 	request.area = mmap(NULL, TRIAL_AREA_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (request.area == MAP_FAILED) {
-		code = -errno;
-	} else {
-		code = za_zcrx_register(&ring, &request, &region);
-		za_ring_fini(&ring);
-		if (!code)
-			za_zcrx_region_unmap(sys, &region);
+	code = request.area == MAP_FAILED ? -errno : za_zcrx_register(&ring, &request, &region);
+	za_ring_fini(&ring);
+	if (!code)
+		za_zcrx_region_unmap(sys, &region);
+	if (request.area != MAP_FAILED)
 		munmap(request.area, TRIAL_AREA_BYTES);
-	}
-	if (ring.fd >= 0)
-		za_ring_fini(&ring);
 	return code;
 }
 

@@ -11,6 +11,12 @@ static uint64_t request_of(const struct za_conn *conn)
 	return za_request_data(ZA_REQUEST_RECEIVE, conn->generation, conn->slot);
 }
 
+/* The connection that a receive, or the answer to its cancel, belongs to; NULL if it is gone. */
+static struct za_conn *conn_of(struct za_receiver *r, uint64_t user_data)
+{
+	return za_conns_at(&r->conns, (uint32_t)user_data, (uint32_t)(user_data >> 32) & 0xFFFFFF);
+}
+
 /* --- arming -------------------------------------------------------------------------------- */
 
 void za_receive_wait(struct za_receiver *r, struct za_conn *conn, bool passed_over)
@@ -256,8 +262,7 @@ static bool add_whole(struct za_receiver *r, struct za_conn *conn)
 
 bool za_receive_completed(struct za_receiver *r, const struct za_completion *cqe)
 {
-	struct za_conn *conn = za_conns_at(&r->conns, (uint32_t)cqe->user_data,
-					   (uint32_t)(cqe->user_data >> 32) & 0xFFFFFF);
+	struct za_conn *conn = conn_of(r, cqe->user_data);
 	int code = r->transport.ops->complete(&r->transport, cqe, &r->fragment);
 
 	if (!(cqe->flags & ZA_CQE_F_MORE)) {
@@ -317,8 +322,7 @@ void za_receive_abandon(struct za_receiver *r)
 
 void za_receive_not_cancelled(struct za_receiver *r, const struct za_completion *answer)
 {
-	struct za_conn *conn = za_conns_at(&r->conns, (uint32_t)answer->user_data,
-					   (uint32_t)(answer->user_data >> 32) & 0xFFFFFF);
+	struct za_conn *conn = conn_of(r, answer->user_data);
 
 	if (!conn || !conn->armed || !conn->cancelling)
 		return;

@@ -15,6 +15,8 @@
 #define PAUSE_LOOK_NS 100000000LL
 #define NAP_NS 50000LL
 
+_Static_assert(ZA_NOTICE_DATA >> 56 == ZA_REQUEST_NOTICE, "transport.h knows the number only");
+
 /* --- requests ------------------------------------------------------------------------------ */
 
 uint64_t za_request_data(enum za_request_kind kind, uint32_t generation, uint32_t slot)

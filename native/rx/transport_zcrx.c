@@ -11,8 +11,6 @@
  * Source: io_uring/zcrx.c, io_uring/net.c (io_recvzc), Linux 7.2.
  */
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -285,10 +283,11 @@ static void zcrx_replenish(struct za_transport *t)
 
 static uint32_t zcrx_room(struct za_transport *t)
 {
-	uint32_t chunks = za_refill_level(&t->area->refill, t->area).offered;
+	uint32_t chunks;
 
 	if (t->zcrx.dry)
 		return 0;
+	chunks = za_refill_level(&t->area->refill, t->area).offered;
 	/* While last completions wait for room in a full queue, every receive that is armed ends
 	 * with one more of them and without a byte. So few at a time, until it was quiet for a
 	 * while; else more connections than the queue has entries would never get anywhere. */

@@ -6,23 +6,19 @@
  * completes: results, flags, what lies in the buffers. The notes must be equal. Exits with 77
  * (skipped) where there is no io_uring, and fails instead if CI is set.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../atomics.h"
 #include "../rx/ring.h"
-#include "../twin/twin.h"
 #include "check.h"
+#include "peer.h"
 
 #define BUFFERS 4
 #define BUFFER_BYTES 4096
-#define NOTES 16384
 #define DATA ((uint64_t)1)
 #define CANCEL ((uint64_t)2)
 #define ACCEPT ((uint64_t)3)
@@ -30,38 +26,14 @@
 
 /* One side: a kernel, a ring on it, a socket with a peer. */
 struct side {
-	struct za_twin *twin; /* NULL: the real kernel */
+	struct peer peer;
 	struct za_sys sys;
 	struct za_ring ring;
 	struct io_uring_buf_ring *buffers;
 	uint8_t *memory;
 	uint16_t tail;
-	int fd, peer;
-	char notes[NOTES];
-	size_t noted;
+	struct notes notes;
 };
-
-static void note(struct side *s, const char *what, long a, long b)
-{
-	int n = snprintf(s->notes + s->noted, NOTES - s->noted, "%s %ld %ld\n", what, a, b);
-
-	s->noted += (size_t)n;
-	CHECK(s->noted < NOTES, "too many notes");
-}
-
-static void loopback_pair(int *here, int *peer)
-{
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(at);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(!bind(listener, (struct sockaddr *)&at, len) && !listen(listener, 1), "listen");
-	CHECK(!getsockname(listener, (struct sockaddr *)&at, &len), "name");
-	*peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(!connect(*peer, (struct sockaddr *)&at, len), "connect");
-	*here = accept(listener, NULL, NULL);
-	close(listener);
-}
 
 static int begin(struct side *s, bool twin, bool incremental)
 {
@@ -72,8 +44,8 @@ static int begin(struct side *s, bool twin, bool incremental)
 	int code;
 
 	memset(s, 0, sizeof(*s));
-	s->twin = twin ? za_twin_new(&options) : NULL;
-	s->sys = twin ? za_twin_sys(s->twin) : za_sys_linux();
+	s->peer.twin = twin ? za_twin_new(&options) : NULL;
+	s->sys = twin ? za_twin_sys(s->peer.twin) : za_sys_linux();
 	code = za_ring_init(&s->ring, &s->sys, 8, 64, 0, &error);
 	if (code)
 		return code;
@@ -83,23 +55,17 @@ static int begin(struct side *s, bool twin, bool incremental)
 	code = s->sys.ops->reg(s->sys.ctx, s->ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1);
 	if (code)
 		return code;
-	if (twin)
-		s->fd = za_twin_socket(s->twin);
-	else
-		loopback_pair(&s->fd, &s->peer);
+	peer_open(&s->peer);
 	return 0;
 }
 
 static void finish(struct side *s)
 {
 	za_ring_fini(&s->ring);
-	s->sys.ops->close_socket(s->sys.ctx, s->fd);
+	s->sys.ops->close_socket(s->sys.ctx, s->peer.fd);
 	munmap(s->buffers, 4096);
 	free(s->memory);
-	if (s->twin)
-		za_twin_free(s->twin);
-	else
-		close(s->peer);
+	peer_close(&s->peer);
 }
 
 static void offer(struct side *s, uint16_t id)
@@ -117,7 +83,7 @@ static void arm(struct side *s)
 	struct io_uring_sqe *sqe = za_ring_sqe(&s->ring);
 
 	sqe->opcode = IORING_OP_RECV;
-	sqe->fd = s->fd;
+	sqe->fd = s->peer.fd;
 	sqe->ioprio = IORING_RECV_MULTISHOT;
 	sqe->flags = IOSQE_BUFFER_SELECT;
 	sqe->user_data = DATA;
@@ -132,39 +98,6 @@ static void cancel(struct side *s, uint64_t target)
 	sqe->user_data = CANCEL;
 }
 
-static void say(struct side *s, size_t bytes)
-{
-	static uint8_t text[BUFFERS * BUFFER_BYTES * 2];
-
-	for (size_t i = 0; i < bytes; i++)
-		text[i] = (uint8_t)(i * 7 + bytes);
-	if (s->twin)
-		CHECK(za_twin_send(s->twin, s->fd, text, bytes) == bytes, "send");
-	else
-		CHECK(send(s->peer, text, bytes, MSG_NOSIGNAL) == (ssize_t)bytes, "send");
-}
-
-static void peer_ends(struct side *s)
-{
-	if (s->twin)
-		za_twin_end(s->twin, s->fd);
-	else
-		shutdown(s->peer, SHUT_WR);
-}
-
-static void peer_resets(struct side *s)
-{
-	struct linger now = {.l_onoff = 1, .l_linger = 0};
-
-	if (s->twin) {
-		za_twin_reset(s->twin, s->fd, -ECONNRESET);
-		return;
-	}
-	setsockopt(s->peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(s->peer);
-	s->peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
 /* Waits until `n` have completed, notes each, in the order in which they came. */
 static void expect(struct side *s, uint32_t n)
 {
@@ -174,15 +107,15 @@ static void expect(struct side *s, uint32_t n)
 	while (n) {
 		struct za_completion cqe;
 
-		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes);
+		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes.text);
 		if (!za_ring_next(&s->ring, &cqe)) {
 			(void)za_ring_enter(&s->ring, 1, 100000000);
 			continue;
 		}
-		note(s, cqe.user_data == DATA ? "receive" : "other", cqe.res,
+		note(&s->notes, cqe.user_data == DATA ? "receive" : "other", cqe.res,
 		     (long)(cqe.flags & meaning));
 		if (cqe.flags & ZA_CQE_F_BUFFER)
-			note(s, "buffer", (long)(cqe.flags >> IORING_CQE_BUFFER_SHIFT), 0);
+			note(&s->notes, "buffer", (long)(cqe.flags >> IORING_CQE_BUFFER_SHIFT), 0);
 		n--;
 	}
 }
@@ -193,7 +126,7 @@ static void note_memory(struct side *s)
 
 	for (size_t i = 0; i < BUFFERS * BUFFER_BYTES; i++)
 		sum = sum * 31 + s->memory[i];
-	note(s, "memory", (long)(sum & 0xFFFFFFF), 0);
+	note(&s->notes, "memory", (long)(sum & 0xFFFFFFF), 0);
 }
 
 /* --- scenarios ----------------------------------------------------------------------------- */
@@ -203,11 +136,11 @@ static void data_then_end(struct side *s)
 	offer(s, 0);
 	offer(s, 1);
 	arm(s);
-	say(s, 100);
+	peer_says(&s->peer, 100);
 	expect(s, 1);
-	say(s, 200);
+	peer_says(&s->peer, 200);
 	expect(s, 1);
-	peer_ends(s);
+	peer_ends(&s->peer);
 	expect(s, 1);
 	note_memory(s);
 }
@@ -216,7 +149,7 @@ static void more_than_a_buffer(struct side *s)
 {
 	for (uint16_t id = 0; id < BUFFERS; id++)
 		offer(s, id);
-	say(s, 2 * BUFFER_BYTES + 500);
+	peer_says(&s->peer, 2 * BUFFER_BYTES + 500);
 	arm(s);
 	expect(s, 3);
 	note_memory(s);
@@ -227,14 +160,14 @@ static void more_than_a_buffer(struct side *s)
 static void no_buffers(struct side *s)
 {
 	offer(s, 2);
-	say(s, BUFFER_BYTES + 10);
+	peer_says(&s->peer, BUFFER_BYTES + 10);
 	arm(s);
 	expect(s, 2); /* a buffer full, then ENOBUFS ends the request */
 	offer(s, 3);
 	arm(s);
 	expect(s, 1); /* nothing was lost */
 	note_memory(s);
-	peer_ends(s);
+	peer_ends(&s->peer);
 	expect(s, 1);
 }
 
@@ -247,7 +180,7 @@ static void cancelled(struct side *s)
 	expect(s, 2);
 	cancel(s, DATA); /* there is nothing any more */
 	expect(s, 1);
-	say(s, 50);
+	peer_says(&s->peer, 50);
 	arm(s);
 	expect(s, 1);
 	cancel(s, DATA);
@@ -259,9 +192,9 @@ static void reset(struct side *s)
 {
 	offer(s, 0);
 	arm(s);
-	say(s, 10);
+	peer_says(&s->peer, 10);
 	expect(s, 1);
-	peer_resets(s);
+	peer_resets(&s->peer);
 	expect(s, 1);
 	arm(s); /* the error was reported once; then it is the end */
 	expect(s, 1);
@@ -295,7 +228,7 @@ static void small_pieces(struct side *s)
 	offer(s, 1);
 	arm(s);
 	for (int i = 0; i < 5; i++) {
-		say(s, 1000);
+		peer_says(&s->peer, 1000);
 		expect(s, i == 4 ? 2 : 1); /* the fifth fills the buffer and finds no other */
 		if (i == 3)
 			continue;
@@ -321,8 +254,8 @@ static int compare(const struct scenario *scenario)
 	CHECK(!begin(&twin, true, scenario->incremental), "twin");
 	scenario->run(&real);
 	scenario->run(&twin);
-	CHECK(!strcmp(real.notes, twin.notes), "%s differs\nkernel:\n%s\ntwin:\n%s", scenario->name,
-	      real.notes, twin.notes);
+	CHECK(!strcmp(real.notes.text, twin.notes.text), "%s differs\nkernel:\n%s\ntwin:\n%s",
+	      scenario->name, real.notes.text, twin.notes.text);
 	printf("%s: the same\n", scenario->name);
 	finish(&real);
 	finish(&twin);

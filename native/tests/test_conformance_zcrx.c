@@ -6,30 +6,26 @@
  * same ring code, and notes what completes; the notes must be equal. How a kernel cuts a stream
  * into fragments is its own affair, so bytes are noted as sums and hashes.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../atomics.h"
 #include "../rx/zcrx_register.h"
-#include "../twin/twin.h"
 #include "check.h"
+#include "peer.h"
 
 #define CHUNKS 8U
 #define CHUNK 4096U
 #define AREA (CHUNKS * CHUNK)
-#define NOTES 16384
 #define DATA ((uint64_t)1)
 #define CANCEL ((uint64_t)2)
 #define EVENT ((uint64_t)6 << 56)
 
 struct side {
-	struct za_twin *twin; /* NULL: the real kernel */
+	struct peer peer;
 	struct za_sys sys;
 	struct za_ring ring;
 	struct za_zcrx_region region;
@@ -37,32 +33,8 @@ struct side {
 	uint64_t out[256]; /* completions' offsets that were not given back, the oldest first */
 	uint32_t n_out;
 	uint32_t next; /* of the refill ring */
-	int fd, peer;
-	char notes[NOTES];
-	size_t noted;
+	struct notes notes;
 };
-
-static void note(struct side *s, const char *what, long a, long b)
-{
-	int n = snprintf(s->notes + s->noted, NOTES - s->noted, "%s %ld %ld\n", what, a, b);
-
-	s->noted += (size_t)n;
-	CHECK(s->noted < NOTES, "too many notes");
-}
-
-static void loopback_pair(int *here, int *peer)
-{
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(at);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(!bind(listener, (struct sockaddr *)&at, len) && !listen(listener, 1), "listen");
-	CHECK(!getsockname(listener, (struct sockaddr *)&at, &len), "name");
-	*peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(!connect(*peer, (struct sockaddr *)&at, len), "connect");
-	*here = accept(listener, NULL, NULL);
-	close(listener);
-}
 
 static void open_side(struct side *s, bool twin, uint32_t cq_entries, uint32_t flags)
 {
@@ -70,8 +42,8 @@ static void open_side(struct side *s, bool twin, uint32_t cq_entries, uint32_t f
 	struct za_error error;
 
 	memset(s, 0, sizeof(*s));
-	s->twin = twin ? za_twin_new(&options) : NULL;
-	s->sys = twin ? za_twin_sys(s->twin) : za_sys_linux();
+	s->peer.twin = twin ? za_twin_new(&options) : NULL;
+	s->sys = twin ? za_twin_sys(s->peer.twin) : za_sys_linux();
 	CHECK(!za_ring_init(&s->ring, &s->sys, 4, cq_entries, flags, &error), "%s", error.detail);
 	s->area = mmap(NULL, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(s->area != MAP_FAILED, "area");
@@ -94,10 +66,7 @@ static int begin(struct side *s, bool twin, uint32_t cq_entries)
 	code = za_zcrx_register(&s->ring, &request, &s->region);
 	if (code)
 		return code;
-	if (twin)
-		s->fd = za_twin_socket(s->twin);
-	else
-		loopback_pair(&s->fd, &s->peer);
+	peer_open(&s->peer);
 	return 0;
 }
 
@@ -105,12 +74,9 @@ static void finish(struct side *s)
 {
 	za_ring_fini(&s->ring);
 	za_zcrx_region_unmap(&s->sys, &s->region);
-	s->sys.ops->close_socket(s->sys.ctx, s->fd);
+	s->sys.ops->close_socket(s->sys.ctx, s->peer.fd);
 	munmap(s->area, AREA);
-	if (s->twin)
-		za_twin_free(s->twin);
-	else
-		close(s->peer);
+	peer_close(&s->peer);
 }
 
 static void arm(struct side *s, uint32_t limit)
@@ -118,7 +84,7 @@ static void arm(struct side *s, uint32_t limit)
 	struct io_uring_sqe *sqe = za_ring_sqe(&s->ring);
 
 	sqe->opcode = ZA_OP_RECV_ZC;
-	sqe->fd = s->fd;
+	sqe->fd = s->peer.fd;
 	sqe->ioprio = IORING_RECV_MULTISHOT;
 	sqe->len = limit;
 	sqe->file_index = s->region.id;
@@ -132,39 +98,6 @@ static void cancel(struct side *s)
 	sqe->opcode = IORING_OP_ASYNC_CANCEL;
 	sqe->addr = DATA;
 	sqe->user_data = CANCEL;
-}
-
-static void say(struct side *s, size_t bytes)
-{
-	static uint8_t text[2 * AREA];
-
-	for (size_t i = 0; i < bytes; i++)
-		text[i] = (uint8_t)(i * 7 + bytes);
-	if (s->twin)
-		CHECK(za_twin_send(s->twin, s->fd, text, bytes) == bytes, "send");
-	else
-		CHECK(send(s->peer, text, bytes, MSG_NOSIGNAL) == (ssize_t)bytes, "send");
-}
-
-static void peer_ends(struct side *s)
-{
-	if (s->twin)
-		za_twin_end(s->twin, s->fd);
-	else
-		shutdown(s->peer, SHUT_WR);
-}
-
-static void peer_resets(struct side *s)
-{
-	struct linger now = {.l_onoff = 1, .l_linger = 0};
-
-	if (s->twin) {
-		za_twin_reset(s->twin, s->fd, -ECONNRESET);
-		return;
-	}
-	setsockopt(s->peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(s->peer);
-	s->peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
 static void give_back(struct side *s, uint32_t n)
@@ -187,8 +120,8 @@ static int control(struct side *s, uint32_t op, uint32_t event)
 
 static void flush(struct side *s)
 {
-	note(s, "flush", control(s, ZA_ZCRX_CTRL_FLUSH_RQ, 0), 0);
-	note(s, "unread", (long)(s->next - za_load_acquire32(s->region.place.head)), 0);
+	note(&s->notes, "flush", control(s, ZA_ZCRX_CTRL_FLUSH_RQ, 0), 0);
+	note(&s->notes, "unread", (long)(s->next - za_load_acquire32(s->region.place.head)), 0);
 }
 
 static bool next(struct side *s, struct za_completion *out)
@@ -196,7 +129,7 @@ static bool next(struct side *s, struct za_completion *out)
 	time_t until = time(NULL) + 60;
 
 	while (!za_ring_next(&s->ring, out)) {
-		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes);
+		CHECK(time(NULL) < until, "nothing completes; so far:\n%s", s->notes.text);
 		(void)za_ring_enter(&s->ring, 1, 100000000);
 	}
 	return true;
@@ -225,11 +158,11 @@ static void expect_bytes(struct side *s, long bytes)
 		if (cqe.user_data == EVENT)
 			continue;
 		CHECK(cqe.user_data == DATA && cqe.res > 0 && cqe.flags & ZA_CQE_F_MORE,
-		      "%d instead of bytes; so far:\n%s", cqe.res, s->notes);
+		      "%d instead of bytes; so far:\n%s", cqe.res, s->notes.text);
 		took(s, &cqe, &hash);
 		all += cqe.res;
 	}
-	note(s, "bytes", all, (long)(hash & 0xFFFFFFF));
+	note(&s->notes, "bytes", all, (long)(hash & 0xFFFFFFF));
 }
 
 static void expect_ends(struct side *s, uint32_t n)
@@ -240,7 +173,7 @@ static void expect_ends(struct side *s, uint32_t n)
 		next(s, &cqe);
 		if (cqe.user_data == EVENT)
 			continue;
-		note(s, cqe.user_data == DATA ? "end" : "cancel", cqe.res,
+		note(&s->notes, cqe.user_data == DATA ? "end" : "cancel", cqe.res,
 		     (long)(cqe.flags & ZA_CQE_F_MORE));
 		n--;
 	}
@@ -251,11 +184,11 @@ static void expect_ends(struct side *s, uint32_t n)
 static void data_then_end(struct side *s)
 {
 	arm(s, 0);
-	say(s, 100);
+	peer_says(&s->peer, 100);
 	expect_bytes(s, 100);
-	say(s, 5000);
+	peer_says(&s->peer, 5000);
 	expect_bytes(s, 5000);
-	peer_ends(s);
+	peer_ends(&s->peer);
 	expect_ends(s, 1);
 }
 
@@ -263,9 +196,9 @@ static void a_chunk_for_ten_bytes(struct side *s)
 {
 	arm(s, 0);
 	for (int i = 0; i < 5; i++) {
-		say(s, 10);
+		peer_says(&s->peer, 10);
 		expect_bytes(s, 10);
-		note(s, "new chunk", (long)s->n_out, 0);
+		note(&s->notes, "new chunk", (long)s->n_out, 0);
 	}
 	cancel(s);
 	expect_ends(s, 2);
@@ -275,10 +208,10 @@ static void dry(struct side *s)
 {
 	arm(s, 0);
 	for (uint32_t i = 0; i < CHUNKS; i++) {
-		say(s, 10);
+		peer_says(&s->peer, 10);
 		expect_bytes(s, 10);
 	}
-	say(s, 10);
+	peer_says(&s->peer, 10);
 	expect_ends(s, 1); /* ENOMEM, and nothing is lost */
 	arm(s, 0);
 	expect_ends(s, 1);
@@ -288,7 +221,7 @@ static void dry(struct side *s)
 	flush(s);
 	arm(s, 0);
 	expect_bytes(s, 10);
-	peer_ends(s);
+	peer_ends(&s->peer);
 	expect_ends(s, 1);
 }
 
@@ -298,7 +231,7 @@ static void queue_is_full(struct side *s)
 	unsigned long hash = 0;
 	long all = 0;
 
-	say(s, 6 * CHUNK);
+	peer_says(&s->peer, 6 * CHUNK);
 	while (all < 6 * (long)CHUNK) {
 		arm(s, 0);
 		(void)za_ring_enter(&s->ring, 0, -1);
@@ -313,8 +246,8 @@ static void queue_is_full(struct side *s)
 		if (all < 6 * (long)CHUNK)
 			CHECK(cqe.res == -ENOSPC, "%d", cqe.res);
 	}
-	note(s, "bytes", all, (long)(hash & 0xFFFFFFF));
-	peer_ends(s);
+	note(&s->notes, "bytes", all, (long)(hash & 0xFFFFFFF));
+	peer_ends(&s->peer);
 	if (!(cqe.flags & ZA_CQE_F_MORE))
 		arm(s, 0);
 	expect_ends(s, 1);
@@ -323,14 +256,14 @@ static void queue_is_full(struct side *s)
 static void limit(struct side *s)
 {
 	arm(s, 150);
-	say(s, 100);
+	peer_says(&s->peer, 100);
 	expect_bytes(s, 100);
-	say(s, 100);
+	peer_says(&s->peer, 100);
 	expect_bytes(s, 50);
 	expect_ends(s, 1); /* 0: as at the end of the stream */
 	arm(s, 0);
 	expect_bytes(s, 50);
-	peer_ends(s);
+	peer_ends(&s->peer);
 	expect_ends(s, 1);
 	arm(s, 7);
 	expect_ends(s, 1);
@@ -342,7 +275,7 @@ static void cancelled(struct side *s)
 	(void)za_ring_enter(&s->ring, 0, -1);
 	cancel(s);
 	expect_ends(s, 2);
-	say(s, 50);
+	peer_says(&s->peer, 50);
 	arm(s, 0);
 	expect_bytes(s, 50);
 	cancel(s);
@@ -352,9 +285,9 @@ static void cancelled(struct side *s)
 static void reset(struct side *s)
 {
 	arm(s, 0);
-	say(s, 10);
+	peer_says(&s->peer, 10);
 	expect_bytes(s, 10);
-	peer_resets(s);
+	peer_resets(&s->peer);
 	expect_ends(s, 1);
 	arm(s, 0); /* the error was reported once; then it is the end */
 	expect_ends(s, 1);
@@ -367,7 +300,7 @@ static void events(struct side *s)
 
 	arm(s, 0);
 	for (int i = 0; i < 3; i++) {
-		say(s, 100);
+		peer_says(&s->peer, 100);
 		for (long all = 0; all < 100;) {
 			next(s, &cqe);
 			if (cqe.user_data == EVENT)
@@ -380,12 +313,12 @@ static void events(struct side *s)
 		next(s, &cqe);
 		told += cqe.user_data == EVENT;
 	}
-	note(s, "event", cqe.user_data == EVENT ? cqe.res : ZA_ZCRX_EVENT_COPY, (long)told);
-	note(s, "arm copy", control(s, ZA_ZCRX_CTRL_ARM_EVENT, ZA_ZCRX_EVENT_COPY), 0);
-	note(s, "arm again", control(s, ZA_ZCRX_CTRL_ARM_EVENT, ZA_ZCRX_EVENT_COPY), 0);
-	note(s, "arm unknown", control(s, ZA_ZCRX_CTRL_ARM_EVENT, 77), 0);
-	note(s, "unknown control", control(s, 99, 0), 0);
-	note(s, "copied", (long)s->region.stats->copy_bytes, 0);
+	note(&s->notes, "event", cqe.user_data == EVENT ? cqe.res : ZA_ZCRX_EVENT_COPY, (long)told);
+	note(&s->notes, "arm copy", control(s, ZA_ZCRX_CTRL_ARM_EVENT, ZA_ZCRX_EVENT_COPY), 0);
+	note(&s->notes, "arm again", control(s, ZA_ZCRX_CTRL_ARM_EVENT, ZA_ZCRX_EVENT_COPY), 0);
+	note(&s->notes, "arm unknown", control(s, ZA_ZCRX_CTRL_ARM_EVENT, 77), 0);
+	note(&s->notes, "unknown control", control(s, 99, 0), 0);
+	note(&s->notes, "copied", (long)s->region.stats->copy_bytes, 0);
 	cancel(s);
 	expect_ends(s, 2);
 }
@@ -408,8 +341,8 @@ static int compare(const struct scenario *scenario)
 	CHECK(!begin(&twin, true, scenario->cq_entries), "twin");
 	scenario->run(&real);
 	scenario->run(&twin);
-	CHECK(!strcmp(real.notes, twin.notes), "%s differs\nkernel:\n%s\ntwin:\n%s", scenario->name,
-	      real.notes, twin.notes);
+	CHECK(!strcmp(real.notes.text, twin.notes.text), "%s differs\nkernel:\n%s\ntwin:\n%s",
+	      scenario->name, real.notes.text, twin.notes.text);
 	printf("%s: the same\n", scenario->name);
 	finish(&real);
 	finish(&twin);
@@ -451,7 +384,7 @@ static int ask(const struct refusal *r, bool twin)
 	munmap(s.area, AREA);
 	munmap((void *)(uintptr_t)desc.user_addr, 8192);
 	if (twin)
-		za_twin_free(s.twin);
+		za_twin_free(s.peer.twin);
 	return code;
 }
 

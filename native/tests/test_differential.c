@@ -9,11 +9,8 @@
  *
  * test_differential copy|nodev [first-seed [count]]; exits with 77 where the kernel lacks it.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +18,7 @@
 #include "../twin/twin.h"
 #include "../wait.h"
 #include "check.h"
+#include "peer.h"
 #include "rows.h"
 
 #define MAX_CONNS 6
@@ -104,18 +102,10 @@ static void make_schedule(struct schedule *s, uint8_t transport, uint64_t seed)
 
 static void open_kernel_pair(struct side *side, uint32_t at)
 {
-	struct sockaddr_in name = {.sin_family = AF_INET,
-				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(name);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), here;
 	uint32_t id;
+	int here;
 
-	CHECK(!bind(listener, (struct sockaddr *)&name, len) && !listen(listener, 1), "listen");
-	CHECK(!getsockname(listener, (struct sockaddr *)&name, &len), "name");
-	side->fds[at] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(!connect(side->fds[at], (struct sockaddr *)&name, len), "connect");
-	here = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	close(listener);
+	loopback_pair(&here, &side->fds[at]);
 	CHECK(!za_source_add(side->source, here, &id) && id == at + 1, "add");
 }
 
@@ -172,14 +162,11 @@ static void send_some(struct side *side, const struct schedule *s, uint32_t at, 
 	}
 	side->over[at] = true;
 	if (s->resets[at]) {
-		struct linger now = {.l_onoff = 1};
-
 		if (side->twin) {
 			za_twin_reset(side->twin, side->fds[at], -ECONNRESET);
 			return;
 		}
-		setsockopt(side->fds[at], SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		close(side->fds[at]);
+		close_with_reset(side->fds[at]);
 		side->fds[at] = -1;
 	} else if (side->twin) {
 		za_twin_end(side->twin, side->fds[at]);

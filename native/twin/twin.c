@@ -72,15 +72,6 @@ int twin_open(struct za_twin *t, enum twin_kind kind)
 
 /* --- system calls -------------------------------------------------------------------------- */
 
-static uint32_t power_of_two(uint32_t n)
-{
-	uint32_t p = 1;
-
-	while (p < n)
-		p *= 2;
-	return p;
-}
-
 static void lay_out(struct za_twin *t, struct io_uring_params *p)
 {
 	p->sq_off = (struct io_sqring_offsets){
@@ -105,8 +96,9 @@ static int twin_setup(void *ctx, uint32_t entries, struct io_uring_params *p)
 	if (p->flags & ~KNOWN_SETUP_FLAGS ||
 	    (t->options.no_defer_taskrun && p->flags & ZA_SETUP_DEFER_TASKRUN) || !entries)
 		return -EINVAL;
-	p->sq_entries = power_of_two(entries);
-	p->cq_entries = power_of_two(p->flags & IORING_SETUP_CQSIZE ? p->cq_entries : 2 * entries);
+	p->sq_entries = twin_power_of_two(entries);
+	p->cq_entries =
+		twin_power_of_two(p->flags & IORING_SETUP_CQSIZE ? p->cq_entries : 2 * entries);
 	if (t->options.cq_entries && p->cq_entries > t->options.cq_entries)
 		p->cq_entries = t->options.cq_entries;
 	p->features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;

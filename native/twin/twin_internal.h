@@ -101,6 +101,15 @@ bool twin_has_buffer(struct za_twin *twin);
 /* Moves up to `limit` bytes of the socket to the buffer at the head. Returns how many; CQE flags. */
 uint32_t twin_fill(struct za_twin *twin, struct twin_file *socket, uint32_t limit, uint32_t *flags);
 
+static inline uint32_t twin_power_of_two(uint32_t at_least)
+{
+	uint32_t p = 1;
+
+	while (p < at_least)
+		p *= 2;
+	return p;
+}
+
 static inline size_t twin_cqe_bytes(const struct za_twin *t)
 {
 	return t->params.flags & ZA_SETUP_CQE32 ? 32 : 16;

@@ -66,15 +66,6 @@ int twin_zcrx_query(struct za_twin *t, void *arg)
 
 /* --- registration -------------------------------------------------------------------------- */
 
-static uint32_t power_of_two(uint32_t n)
-{
-	uint32_t p = 1;
-
-	while (p < n)
-		p *= 2;
-	return p;
-}
-
 static int check_request(struct za_twin *t, struct za_zcrx_ifq_reg *reg)
 {
 	bool nodev = reg->flags & ZA_ZCRX_REG_NODEV;
@@ -89,7 +80,7 @@ static int check_request(struct za_twin *t, struct za_zcrx_ifq_reg *reg)
 		return -EINVAL;
 	if (reg->rq_entries > MAX_ENTRIES)
 		reg->rq_entries = MAX_ENTRIES; /* rings are set up with CLAMP */
-	reg->rq_entries = power_of_two(reg->rq_entries);
+	reg->rq_entries = twin_power_of_two(reg->rq_entries);
 	if (nodev)
 		return reg->rx_buf_len > PAGE_BYTES ? -EOPNOTSUPP : 0;
 	if (reg->if_idx != THE_INTERFACE)

@@ -23,10 +23,10 @@ SOURCES = Path(__file__).parent / "zcsim"
 _SUITES = {"deb13": "trixie", "deb14": "forky"}
 
 
-def _run(*command: str | Path, quiet: bool = True) -> None:
-    done = subprocess.run(command, capture_output=quiet, text=True, check=False)
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        output = f"{done.stdout}\n{done.stderr}" if quiet else ""
+        output = f"{done.stdout}\n{done.stderr}"
         raise packages.ArchiveError(f"{' '.join(map(str, command))} failed: {output[-3000:]}")
 
 
@@ -41,8 +41,9 @@ def _need_debootstrap() -> None:
     if os.geteuid() != 0:
         raise packages.ArchiveError("only root can make the root file system for the module")
     if not shutil.which("debootstrap"):
-        _run("apt-get", "update", "-qq")
-        _run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "debootstrap")
+        packages.install("debootstrap")
+    if not shutil.which("debootstrap"):
+        raise packages.ArchiveError("debootstrap is missing: apt-get install debootstrap")
 
 
 def _root(suite: str) -> Path:

@@ -36,6 +36,14 @@ def mirror() -> str:
     raise ArchiveError("apt has no Debian archive configured, see /etc/apt")
 
 
+def install(*names: str) -> None:
+    """Have root install packages of this machine's own suite; whether it worked is for the caller."""
+    silent = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    wanted = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *names]
+    for command in (["apt-get", "update", "-qq"], wanted):
+        subprocess.run(command, stdout=subprocess.DEVNULL, env=silent, check=False)
+
+
 def _apt(*command: str, cwd: Path | None = None) -> str:
     """Run an apt tool with sources and state of our own."""
     state = CACHE / "apt"

@@ -81,10 +81,7 @@ def _need_tools() -> None:
     missing = _missing()
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"installing {' '.join(missing)} with apt-get", flush=True)
-        silent = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
-        for command in (["apt-get", "update", "-qq"], install):
-            subprocess.run(command, stdout=subprocess.DEVNULL, env=silent, check=False)
+        packages.install(*missing)
         missing = _missing()
     if missing:
         raise Unavailable(f"missing packages: apt-get install {' '.join(missing)}")
@@ -108,18 +105,15 @@ def _guest_script(command: list[str], results: Path, nic: str) -> str:
     python = Path(sys.base_prefix)
     # A Python of the distribution lies in /usr, which the guest has cached by itself.
     outside = str(python) if not python.is_relative_to("/usr") else ""
-    os.environ["ZCRX_ARROW_ZCSIM"] = nic
-    passed = ("ZCRX_ARROW_ZCSIM", "CI", "ZCRX_ARROW_TEST_TRANSPORTS", "ZCRX_ARROW_CACHE")
+    passed = ("CI", "ZCRX_ARROW_TEST_TRANSPORTS", "ZCRX_ARROW_CACHE")
+    values = {name: os.environ[name] for name in passed if name in os.environ}
+    values["ZCRX_ARROW_ZCSIM"] = nic
     return GUEST.format(
         warm=WARM,
         root=ROOT,
         python=outside,
         build=next((ROOT / "build").glob("cp3*")),
-        environment="\n".join(
-            f"export {name}={shlex.quote(os.environ[name])}"
-            for name in passed
-            if name in os.environ
-        ),
+        environment="\n".join(f"export {name}={shlex.quote(values[name])}" for name in values),
         command=shlex.join(command),
         results=results,
     )

@@ -99,19 +99,18 @@ def explain(error: ZcrxError, nic: NicQueue | None, area: Area) -> ZcrxError:
         found += _holder(nic)
     if not found:
         return error
-    made = _error(found, f"{error.strerror}: ", kind=type(error))
-    made.step = error.step
-    return made
+    return _error(found, f"{error.strerror}: ", kind=type(error), step=error.step)
 
 
 def _error(
-    found: list[Finding], prefix: str, kind: type[ZcrxError] = UnsupportedError
+    found: list[Finding],
+    prefix: str,
+    kind: type[ZcrxError] = UnsupportedError,
+    step: str = "preflight",
 ) -> ZcrxError:
     first, *rest = found
     lines = [first.remedy, *(f"Also: {each.cause}. {each.remedy}" for each in rest)]
-    return kind(
-        first.number, f"{prefix}{first.cause}", step="preflight", remedy="\n".join(lines).strip()
-    )
+    return kind(first.number, f"{prefix}{first.cause}", step=step, remedy="\n".join(lines).strip())
 
 
 def has_capability(number: int) -> bool:
