@@ -9,8 +9,9 @@ static void get_rings(struct net_device *dev, struct ethtool_ringparam *ring,
 {
 	struct zs_priv *priv = netdev_priv(dev);
 
-	ring->rx_max_pending = ring->tx_max_pending = 4096;
-	ring->rx_pending = ring->tx_pending = priv->ring_pending;
+	ring->rx_max_pending = ring->tx_max_pending = ZS_RING_MAX;
+	ring->rx_pending = priv->rx_pending;
+	ring->tx_pending = priv->tx_pending;
 	kernel->tcp_data_split = dev->cfg->hds_config;
 	kernel->hds_thresh = dev->cfg->hds_thresh;
 	kernel->hds_thresh_max = ZS_HDS_MAX;
@@ -25,7 +26,12 @@ static int set_rings(struct net_device *dev, struct ethtool_ringparam *ring,
 		NL_SET_ERR_MSG(extack, "this device cannot split headers from data");
 		return -EOPNOTSUPP;
 	}
-	priv->ring_pending = ring->rx_pending;
+	if (ring->rx_pending < ZS_RING_MIN || ring->tx_pending < ZS_RING_MIN) {
+		NL_SET_ERR_MSG(extack, "a ring has at least 64 entries");
+		return -EINVAL;
+	}
+	WRITE_ONCE(priv->rx_pending, ring->rx_pending);
+	priv->tx_pending = ring->tx_pending;
 	return 0; /* the core keeps tcp_data_split and hds_thresh in dev->cfg */
 }
 
@@ -163,8 +169,8 @@ static int set_rules(struct net_device *dev, struct ethtool_rxnfc *cmd)
 
 /* --- statistics ---------------------------------------------------------------------------- */
 
-static const char *const names[] = {"packets", "bytes",      "placed_bytes",
-				    "linear",  "alloc_fail", "drops"};
+static const char *const names[] = {"packets",    "bytes", "placed_bytes", "linear",
+				    "alloc_fail", "drops", "overruns"};
 #define PER_QUEUE ARRAY_SIZE(names)
 
 static int stats_count(struct net_device *dev, int set)
@@ -192,6 +198,7 @@ static void stats_values(struct net_device *dev, struct ethtool_stats *stats, u6
 		values[3] = counters->linear_bytes;
 		values[4] = counters->alloc_fail;
 		values[5] = counters->drops;
+		values[6] = atomic64_read(&counters->overruns);
 	}
 }
 

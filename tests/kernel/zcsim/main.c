@@ -21,17 +21,14 @@ struct platform_device *zs_parent;
 static struct net_device *devices[2 * MAX_PAIRS];
 static struct dentry *debugfs;
 
-/* XDP programs are taken and not run: they are here so that binding a queue finds one. */
+/* XDP programs are taken and not run: they are here so that binding a queue finds one. The core
+ * refuses them while a queue is bound. */
 static int zs_bpf(struct net_device *dev, struct netdev_bpf *bpf)
 {
 	struct zs_priv *priv = netdev_priv(dev);
 
 	if (bpf->command != XDP_SETUP_PROG)
 		return -EINVAL;
-	if (bpf->prog && priv->bound) {
-		NL_SET_ERR_MSG(bpf->extack, "a queue is bound to a memory provider");
-		return -EBUSY;
-	}
 	if (priv->xdp)
 		bpf_prog_put(priv->xdp);
 	priv->xdp = bpf->prog;
@@ -45,6 +42,7 @@ static const struct net_device_ops zs_device_ops = {
 	.ndo_set_mac_address = eth_mac_addr,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_bpf = zs_bpf,
+	.ndo_get_stats64 = zs_stats64,
 };
 
 static struct net_device *new_device(unsigned int number)
@@ -72,8 +70,8 @@ static struct net_device *new_device(unsigned int number)
 	netif_set_real_num_rx_queues(dev, queues);
 	netif_set_real_num_tx_queues(dev, queues);
 	priv->dev = dev;
-	priv->ring_pending = 1024;
-	spin_lock_init(&priv->held_lock);
+	priv->rx_pending = priv->tx_pending = 1024;
+	zs_wire_init(priv);
 	netdev_rss_key_fill(priv->key, sizeof(priv->key));
 	zs_indir_reset(priv);
 	return dev;
@@ -90,6 +88,7 @@ static void make_knobs(struct zs_priv *priv)
 	debugfs_create_bool("share", 0600, priv->debugfs, &faults->share);
 	debugfs_create_bool("refuse_split", 0600, priv->debugfs, &faults->refuse_split);
 	debugfs_create_u32("fail_restarts", 0600, priv->debugfs, &faults->fail_restarts);
+	debugfs_create_u32("delay_us", 0600, priv->debugfs, &faults->delay_us);
 }
 
 static void forget_devices(void)

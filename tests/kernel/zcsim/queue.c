@@ -104,10 +104,7 @@ int zs_stop(struct net_device *dev)
 	for (unsigned int i = 0; i < dev->real_num_rx_queues; i++)
 		if (priv->queues[i])
 			queue_free(queue_stop(priv, i));
-	spin_lock_bh(&priv->held_lock);
-	dev_kfree_skb_any(priv->held);
-	priv->held = NULL;
-	spin_unlock_bh(&priv->held_lock);
+	zs_wire_clear(priv);
 	return 0;
 }
 
@@ -198,24 +195,56 @@ static void stats_rx(struct net_device *dev, int index, struct netdev_queue_stat
 	stats->packets = READ_ONCE(counters->packets);
 	stats->bytes = READ_ONCE(counters->bytes);
 	stats->alloc_fail = READ_ONCE(counters->alloc_fail);
-	stats->hw_drops = READ_ONCE(counters->drops);
+	stats->hw_drops = READ_ONCE(counters->drops) + atomic64_read(&counters->overruns);
+	stats->hw_drop_overruns = atomic64_read(&counters->overruns);
 }
 
 static void stats_tx(struct net_device *dev, int index, struct netdev_queue_stats_tx *stats)
 {
-	stats->packets = 0;
-	stats->bytes = 0;
+	const struct zs_priv *priv = netdev_priv(dev);
+	const struct zs_counters *counters = &priv->counters[index];
+
+	stats->packets = READ_ONCE(counters->sent_packets);
+	stats->bytes = READ_ONCE(counters->sent_bytes);
 }
 
+/* What queues have counted that are there no more. */
 static void stats_base(struct net_device *dev, struct netdev_queue_stats_rx *rx,
 		       struct netdev_queue_stats_tx *tx)
 {
-	rx->packets = 0;
-	rx->bytes = 0;
-	rx->alloc_fail = 0;
-	rx->hw_drops = 0;
-	tx->packets = 0;
-	tx->bytes = 0;
+	struct netdev_queue_stats_rx one_rx;
+	struct netdev_queue_stats_tx one_tx;
+
+	memset(rx, 0, sizeof(*rx));
+	memset(tx, 0, sizeof(*tx));
+	for (unsigned int i = dev->real_num_rx_queues; i < ZS_MAX_QUEUES; i++) {
+		stats_rx(dev, i, &one_rx);
+		stats_tx(dev, i, &one_tx);
+		rx->packets += one_rx.packets;
+		rx->bytes += one_rx.bytes;
+		rx->alloc_fail += one_rx.alloc_fail;
+		rx->hw_drops += one_rx.hw_drops;
+		rx->hw_drop_overruns += one_rx.hw_drop_overruns;
+		tx->packets += one_tx.packets;
+		tx->bytes += one_tx.bytes;
+	}
+}
+
+/* What `ip -s link` shows. */
+void zs_stats64(struct net_device *dev, struct rtnl_link_stats64 *stats)
+{
+	const struct zs_priv *priv = netdev_priv(dev);
+
+	for (unsigned int i = 0; i < ZS_MAX_QUEUES; i++) {
+		const struct zs_counters *counters = &priv->counters[i];
+
+		stats->rx_packets += READ_ONCE(counters->packets);
+		stats->rx_bytes += READ_ONCE(counters->bytes);
+		stats->rx_dropped += READ_ONCE(counters->drops);
+		stats->rx_missed_errors += atomic64_read(&counters->overruns);
+		stats->tx_packets += READ_ONCE(counters->sent_packets);
+		stats->tx_bytes += READ_ONCE(counters->sent_bytes);
+	}
 }
 
 const struct netdev_stat_ops zs_stat_ops = {

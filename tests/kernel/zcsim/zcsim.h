@@ -8,7 +8,7 @@
  * "DMA" is a memcpy to the chunk's DMA address, which without an IOMMU is its physical one.
  *
  *   main.c      the module, its devices, fault knobs
- *   transmit.c  packets leave: to which queue of the peer, or nowhere
+ *   transmit.c  packets leave: to which queue of the peer, when, or nowhere
  *   receive.c   packets arrive: headers here, payload there
  *   queue.c     receive queues: page pools, NAPI, restart with an io_uring's memory
  *   steer.c     which queue: rules, RSS tables and contexts
@@ -19,6 +19,7 @@
 
 #include <linux/etherdevice.h>
 #include <linux/ethtool.h>
+#include <linux/hrtimer.h>
 #include <linux/netdevice.h>
 #include <linux/platform_device.h>
 #include <net/netdev_lock.h>
@@ -32,14 +33,19 @@
 #define ZS_RULES 64
 #define ZS_CONTEXTS 8
 #define ZS_HDS_MAX 1024
-#define ZS_BACKLOG 4096 /* packets that wait for a queue's NAPI */
+#define ZS_RING_MIN 64
+#define ZS_RING_MAX 4096
 
-/* Of a queue's number: they outlive restarts. Written by its NAPI alone. */
+/* Of a queue's number: they outlive restarts. */
 struct zs_counters {
+	/* written by its NAPI alone */
 	u64 packets, bytes;
 	u64 placed_bytes; /* payload that went to the pool's chunks */
 	u64 linear_bytes; /* packets whose payload stayed with the headers */
 	u64 alloc_fail, drops;
+	/* written under the lock of the transmit queue of this number */
+	u64 sent_packets, sent_bytes;
+	atomic64_t overruns; /* packets that found the receive ring full */
 };
 
 struct zs_queue {
@@ -73,6 +79,7 @@ struct zs_faults {
 	bool share;        /* several packets in a chunk */
 	bool refuse_split; /* tcp-data-split cannot be switched on */
 	u32 fail_restarts; /* so many restarts of a queue fail */
+	u32 delay_us;      /* a packet travels so long */
 };
 
 struct zs_priv {
@@ -83,13 +90,14 @@ struct zs_priv {
 	u32 context_indir[ZS_CONTEXTS + 1][ZS_INDIR]; /* by context, from 1 */
 	u8 key[ZS_KEY_BYTES];
 	struct zs_rule rules[ZS_RULES];
-	u32 ring_pending;
-	u32 bound; /* queues whose memory is a provider's */
+	u32 rx_pending, tx_pending; /* ring sizes: packets that wait for a queue's NAPI */
 	struct bpf_prog *xdp;
 	struct zs_faults faults;
-	u32 sent;             /* packets, for the faults */
+	atomic_t sent;        /* packets, for the faults */
 	struct sk_buff *held; /* waits for its successor */
 	spinlock_t held_lock;
+	struct sk_buff_head late; /* wait for their time, in order; its lock covers the timer too */
+	struct hrtimer late_timer;
 	struct dentry *debugfs;
 };
 
@@ -97,6 +105,9 @@ extern struct platform_device *zs_parent;
 
 /* transmit.c */
 netdev_tx_t zs_transmit(struct sk_buff *skb, struct net_device *dev);
+void zs_wire_init(struct zs_priv *priv);
+/* Drops what is on its way. Nobody may be transmitting. */
+void zs_wire_clear(struct zs_priv *priv);
 /* receive.c */
 int zs_poll(struct napi_struct *napi, int budget);
 /* True if it is TCP; `header_bytes` then covers everything before the payload. */
@@ -106,6 +117,7 @@ extern const struct netdev_queue_mgmt_ops zs_queue_ops;
 extern const struct netdev_stat_ops zs_stat_ops;
 int zs_open(struct net_device *dev);
 int zs_stop(struct net_device *dev);
+void zs_stats64(struct net_device *dev, struct rtnl_link_stats64 *stats);
 /* steer.c */
 int zs_steer(const struct zs_priv *priv, const struct zs_flow *flow);
 int zs_rule_insert(struct zs_priv *priv, struct ethtool_rxnfc *cmd);
