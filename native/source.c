@@ -272,6 +272,7 @@ int za_source_finish(struct za_source *source, int code, const char *detail)
 /* True if the area has been dry for so long that only the one who waits can help. */
 static bool exhausted(struct za_source *source)
 {
+	const struct za_receiver *receiver = &source->receiver;
 	struct za_refill_level level;
 	uint64_t since = za_read(&source->receiver.starved_since_ns);
 
@@ -279,8 +280,9 @@ static bool exhausted(struct za_source *source)
 	    (uint64_t)za_monotonic_ns() - since <= source->receiver.config.exhausted_ns)
 		return false;
 	/* The receiver may not have noticed yet that somebody has released. */
-	level = za_refill_level(&source->receiver.area->refill, source->receiver.area);
-	return !level.free && !level.offered;
+	level = za_refill_level(&receiver->area->refill, receiver->area);
+	return (uint64_t)(level.free + level.offered) * 8 <=
+	       receiver->transport.ops->dry_at * (uint64_t)receiver->area->chunks;
 }
 
 /* One bounded wait for something to pull. */

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
+import struct
 
 from zcrx_arrow.errors import ConfigError, ZcrxError
 
@@ -14,6 +16,10 @@ __all__ = ["Address", "parse_address", "resolve"]
 Address = str | tuple[str, int]
 
 _MAX_PORT = 65535
+_ATTACH_REUSEPORT_CBPF = 51  # include/uapi/asm-generic/socket.h
+# include/uapi/linux/bpf_common.h; SKF_AD_OFF + SKF_AD_QUEUE of include/uapi/linux/filter.h
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_QUEUE = (-0x1000 + 24) & 0xFFFFFFFF
 
 
 def parse_address(address: Address) -> tuple[str, int]:
@@ -46,9 +52,14 @@ def parse_address(address: Address) -> tuple[str, int]:
     return host, number
 
 
-def listen_socket(address: Address, receive_buffer: int = 0) -> socket.socket:
+def listen_socket(
+    address: Address, receive_buffer: int = 0, share: tuple[int, ...] = ()
+) -> socket.socket:
     """
     Bind and listen. The caller owns the socket.
+
+    With `share`, several sockets may listen on the address, one for each of these receive queues
+    in this order; each gets the connections whose first packet came by its queue.
 
     Raises
     ------
@@ -66,12 +77,35 @@ def listen_socket(address: Address, receive_buffer: int = 0) -> socket.socket:
             # "" stands for every address, IPv4 too; a literal IPv6 address for itself.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
         bound_buffer(listener, receive_buffer)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(sockaddr)
         listener.listen(4096)
+        if share:
+            _choose_by_queue(listener, share)
     except OSError as error:
         listener.close()
         raise _bind_error(host, port, error) from error
     return listener
+
+
+def _choose_by_queue(listener: socket.socket, queues: tuple[int, ...]) -> None:
+    """
+    Have the kernel choose among the listeners of a port by the receive queue of a packet.
+
+    A classic BPF program gives the place of a socket among them (SO_ATTACH_REUSEPORT_CBPF,
+    socket(7)); for other queues it gives none, and the kernel chooses by hash. What it reads is the
+    number of the receive queue plus one (skb_record_rx_queue() in include/linux/skbuff.h).
+    """
+    program = [(_LOAD, 0, 0, _QUEUE)]
+    for place, queue in enumerate(queues):
+        program += [(_JUMP_IF_EQUAL, 0, 1, queue + 1), (_RETURN, 0, 0, place)]
+    program.append((_RETURN, 0, 0, 2**32 - 1))
+    code = b"".join(struct.pack("=HBBI", *step) for step in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    # It is the whole group's, and replaces what the listeners before this one have set: the same.
+    listener.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, header)
 
 
 def bound_buffer(sock: socket.socket, size: int) -> None:

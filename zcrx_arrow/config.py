@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from zcrx_arrow.errors import ConfigError
@@ -231,18 +231,14 @@ class Area:
         A bare size below 32 MiB gets chunks and a window that fit into it; a size that is no
         multiple of the chunk is rounded up.
         """
-        area = value if isinstance(value, Area) else None
-        if area is not None and area.chunk is not None:
-            return area
-        size = parse_size(area.size if area else value, "area")  # type: ignore[arg-type]
         chunk = _COPY_CHUNK if copied else PAGE
-        window = parse_size(area.window if area else cls().window)
-        while not area and chunk > PAGE and chunk * 64 > size:
+        if isinstance(value, Area):
+            return value if value.chunk is not None else replace(value, chunk=chunk)
+        size = parse_size(value, "area")
+        while chunk > PAGE and chunk * 64 > size:
             chunk //= 2
-        if not area:
-            window = max(2 * chunk, min(window, size // 16 // chunk * chunk))
-            size = -(-size // chunk) * chunk
-        return cls(size=size, chunk=chunk, window=window, huge_pages=bool(area and area.huge_pages))
+        window = max(2 * chunk, min(parse_size(cls().window), size // 16 // chunk * chunk))
+        return cls(size=-(-size // chunk) * chunk, chunk=chunk, window=window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,16 +294,26 @@ class NicQueue:
         Its name, such as ``"eth0"``, in the network namespace of this process.
     queue : int
         Number of the receive queue, from 0.
+    share : tuple of int
+        If the NIC spreads the connections to a port over several queues (an RSS context): all of
+        them, in the order in which their sources are opened. These sources listen on the same
+        address, and each accepts the connections whose packets come by its own queue.
     """
 
     interface: str
     queue: int
+    share: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
         if not self.interface or not isinstance(self.interface, str):
             raise ConfigError(f"nic: {self.interface!r} is no name of an interface")
         whole(self.queue, "nic.queue", 0, 2**31 - 1)
+        object.__setattr__(self, "share", tuple(self.share))
+        if self.share and (self.queue not in self.share or len(set(self.share)) < len(self.share)):
+            raise ConfigError(f"nic.share={self.share} must name queue {self.queue}, each once")
+        for queue in self.share:
+            whole(queue, "nic.share", 0, 65534)
 
     @classmethod
     def of(cls, value: NicQueue | str) -> NicQueue:
@@ -325,7 +331,7 @@ class NicQueue:
                 raise ConfigError(f"nic={value!r} must be 'interface:queue', such as 'eth0:3'")
             return cls(interface, int(queue))
         try:
-            return cls(value.interface, value.queue)
+            return cls(value.interface, value.queue, getattr(value, "share", ()))
         except AttributeError:
             raise ConfigError(f"nic={value!r} must be a NicQueue or 'interface:queue'") from None
 
@@ -385,7 +391,7 @@ class Limits:
     receive_buffer : int, str or None
         Memory that bytes of one connection may take in the kernel before they are received
         (SO_RCVBUF). None: the kernel's own tuning; with ``zcrx``, where those bytes lie in the
-        area, a share of half the area.
+        area, a share of a quarter of it.
     exhausted_after : float or str
         With ``copy_out="never"``: how long the area may be dry, while a consumer waits, before
         that is an `AreaExhaustedError`.

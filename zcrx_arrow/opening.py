@@ -98,7 +98,8 @@ def listen(
     options = Options.of(
         framing, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
     )
-    listener = addresses.listen_socket(address, options.receive_buffer)
+    share = options.nic.share if options.nic else ()
+    listener = addresses.listen_socket(address, options.receive_buffer, share)
     try:
         bound = addresses.name_of(listener)
         handle = open_core(options, f"{bound[0]}:{bound[1]}", accept or 0)
@@ -166,10 +167,12 @@ def connect(
         framing, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
     )
     dialer = Dialer(address, bytes(greeting), timeout, reconnect, options.receive_buffer)
+    host, port = addresses.parse_address(address)
+    # The area first: what a NIC receives before it is bound to it, the kernel must copy.
+    handle = open_core(options, f"{host}:{port}", 0)
     peer = dialer.dial()
     try:
         bound = addresses.name_of(peer)
-        handle = open_core(options, f"{bound[0]}:{bound[1]}", 0)
         check(lib.za_source_add(handle, peer.fileno(), ffi.new("uint32_t *")), "connect")
     except BaseException:
         peer.close()
@@ -177,5 +180,4 @@ def connect(
     peer.detach()
     if reconnect is None:
         check(lib.za_source_finish(handle, 0, ffi.NULL), "connect")
-    host, port = addresses.parse_address(address)
     return Source(handle, bound, Supervisor(handle, f"connect {host}:{port}", dialer))

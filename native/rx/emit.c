@@ -96,20 +96,26 @@ void za_emit_count_rate(struct za_receiver *r, uint64_t bytes)
 static bool watch_level(struct za_receiver *r)
 {
 	struct za_refill_level level = za_refill_level(&r->area->refill, r->area);
-	uint32_t chunks = r->area->chunks, available = level.free + level.offered;
+	const struct za_transport_ops *ops = r->transport.ops;
+	uint32_t available = level.free + level.offered;
 	uint64_t free_bytes = (uint64_t)available << r->area->chunk_shift;
+	uint64_t eighths = (uint64_t)available * 8, whole = r->area->chunks;
+	uint64_t alloc_fails = za_read(&r->area->stats.alloc_fails);
+	/* The NIC keeps more than was reckoned with. */
+	bool dry = alloc_fails != r->alloc_fails;
 
+	r->alloc_fails = alloc_fails;
 	if (r->config.copy_out == ZA_COPY_OUT_AUTO) {
-		if (!r->copying && available < chunks / 4) {
+		if (!r->copying && (dry || eighths < ops->copy_below * whole)) {
 			r->copying = true;
 			za_receiver_event(r, ZA_EVENT_COPY_OUT_ON, 0, 0, free_bytes);
-		} else if (r->copying && available >= chunks / 2) {
+		} else if (r->copying && !dry && eighths >= ops->copy_until * whole) {
 			r->copying = false;
 			za_receiver_event(r, ZA_EVENT_COPY_OUT_OFF, 0, 0, free_bytes);
 		}
 		za_gauge(&r->stats->copying_out, r->copying);
 	}
-	return available <= chunks / 8;
+	return dry || eighths <= ops->sweep_at * whole;
 }
 
 void za_emit_drained(struct za_receiver *r)

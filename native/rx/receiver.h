@@ -97,6 +97,7 @@ struct za_receiver {
 
 	uint32_t share_bytes; /* see share.c */
 	bool copying;         /* free area is low: batches are copied out */
+	uint64_t alloc_fails; /* as many as were looked at */
 	bool finished;        /* no more connections will come */
 	bool stopping, discarding;
 	bool retry; /* the ring took no request: try again without sleeping */

@@ -3,7 +3,7 @@
  * share.c - how much each connection may have received that nobody has asked for yet.
  *
  * With a NIC such bytes lie in the area already. If one connection could fill it while its receive
- * is paused, nothing would arrive for any other: so all of them together get half of the area.
+ * is paused, nothing would arrive for any other: so all of them together get a quarter of the area.
  */
 #include "receiver.h"
 
@@ -12,7 +12,7 @@
 
 static uint32_t share_bytes(const struct za_receiver *r)
 {
-	uint64_t bytes = r->area->bytes / 2;
+	uint64_t bytes = r->area->bytes / 4;
 
 	if (r->config.receive_buffer_bytes)
 		return r->config.receive_buffer_bytes;

@@ -30,6 +30,7 @@ struct za_transport_zcrx {
 	bool can_flush, can_arm; /* FLUSH_RQ, ARM_EVENT */
 	bool dry; /* a receive ended for want of a chunk, and nothing was done about it */
 	int64_t dry_since_ns; /* CLOCK_MONOTONIC */
+	bool nic_dry;         /* the NIC found no chunk, and nothing has come since */
 	uint32_t crowded;     /* steps to go carefully: the completion queue was full */
 	uint32_t owing;       /* chunks whose returns wait for room in the refill ring */
 };
@@ -47,6 +48,9 @@ struct za_transport_ops {
 	const char *name;
 	/* IORING_SETUP_* that the ring must have. */
 	uint32_t ring_flags;
+	/* In eighths of the area: with so little available, batches are copied out; until there is
+	 * so much again; unfinished messages leave the area; and the area may be dry. */
+	uint8_t copy_below, copy_until, sweep_at, dry_at;
 	/* Registers the area, or what stands for it, with the ring. */
 	int (*start)(struct za_transport *transport, const struct za_config *config,
 		     struct za_waker waker, struct za_error *error);

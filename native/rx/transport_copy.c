@@ -151,6 +151,9 @@ static bool copy_starved(struct za_transport *transport)
 
 const struct za_transport_ops za_transport_copy = {
 	.name = "copy",
+	.copy_below = 2,
+	.copy_until = 4,
+	.sweep_at = 1,
 	.start = copy_start,
 	.arm = copy_arm,
 	.complete = copy_complete,

@@ -206,6 +206,7 @@ static int zcrx_complete(struct za_transport *t, const struct za_completion *com
 	}
 	if (completion->res <= 0)
 		return -EPROTO;
+	t->zcrx.nic_dry = false;
 	fragment->bytes = (uint32_t)completion->res;
 	fragment->state = ZA_RECEIVE_ARMED;
 	fragment->error = 0;
@@ -296,8 +297,25 @@ static uint32_t zcrx_room(struct za_transport *t)
 	return chunks ? chunks : 1;
 }
 
+/* The peers send again what the NIC has dropped, so that a chunk that is returned ends it. An older
+ * kernel does not tell; there it is guessed from what the batches hold. */
+static bool nic_starved(struct za_transport *t)
+{
+	uint64_t eighths = (uint64_t)za_refill_level(&t->area->refill, t->area).offered * 8;
+
+	if (t->ops == &za_transport_nodev)
+		return false;
+	if (!t->zcrx.region.stats)
+		return eighths <= 2 * (uint64_t)t->area->chunks;
+	if (eighths > t->ops->dry_at * (uint64_t)t->area->chunks)
+		t->zcrx.nic_dry = false;
+	return t->zcrx.nic_dry;
+}
+
 static bool zcrx_starved(struct za_transport *t)
 {
+	if (nic_starved(t))
+		return true;
 	if (!t->zcrx.dry || (!za_refill_ring_starved(t->area) && t->zcrx.can_flush))
 		return false;
 	/* Not every chunk is out: a NIC may hold the rest, and let go of them without a word. */
@@ -318,18 +336,26 @@ static void zcrx_notice(struct za_transport *t, int32_t what)
 {
 	struct za_zcrx_ctrl ctrl = {.op = ZA_ZCRX_CTRL_ARM_EVENT, .event_type = (uint32_t)what};
 
-	if (what == ZA_ZCRX_EVENT_ALLOC_FAIL)
+	if (what == ZA_ZCRX_EVENT_ALLOC_FAIL) {
 		za_count(&t->area->stats.alloc_fails, 1);
-	else if (what == ZA_ZCRX_EVENT_COPY)
+		t->zcrx.nic_dry = true;
+	} else if (what == ZA_ZCRX_EVENT_COPY) {
 		za_count(&t->area->stats.copy_events, 1);
+	}
 	/* Each is told once until it is armed again. */
 	if (t->zcrx.can_arm)
 		(void)control(t, &ctrl);
 }
 
-#define ZCRX_OPS(its_name)                                             \
+/* What lies in sockets and in a NIC's rings is available to nobody and cannot be seen: a quarter of
+ * the area is for the first (share.c), one for the second. */
+#define ZCRX_OPS(its_name, below, until, sweep, dry)                   \
 	{                                                              \
 		.name = its_name,                                      \
+		.copy_below = below,                                   \
+		.copy_until = until,                                   \
+		.sweep_at = sweep,                                     \
+		.dry_at = dry,                                         \
 		.ring_flags = ZA_SETUP_CQE32 | ZA_SETUP_DEFER_TASKRUN, \
 		.start = zcrx_start,                                   \
 		.arm = zcrx_arm,                                       \
@@ -343,5 +369,5 @@ static void zcrx_notice(struct za_transport *t, int32_t what)
 		.stop = zcrx_stop,                                     \
 	}
 
-const struct za_transport_ops za_transport_zcrx = ZCRX_OPS("zcrx");
-const struct za_transport_ops za_transport_nodev = ZCRX_OPS("nodev");
+const struct za_transport_ops za_transport_zcrx = ZCRX_OPS("zcrx", 4, 5, 3, 5);
+const struct za_transport_ops za_transport_nodev = ZCRX_OPS("nodev", 2, 4, 1, 0);

@@ -415,7 +415,7 @@ static void check_shares(struct history *h)
 	for (uint32_t i = 0; i < h->n_streams; i++)
 		if (za_twin_is_open(h->twin, h->streams[i].fd))
 			all += za_twin_bound(h->twin, h->streams[i].fd);
-	CHECK(all <= h->receiver.area->bytes / 2 + (uint64_t)h->n_streams * (16U << 10),
+	CHECK(all <= h->receiver.area->bytes / 4 + (uint64_t)h->n_streams * (16U << 10),
 	      "seed %llu: %llu bytes may wait in sockets", (unsigned long long)h->seed,
 	      (unsigned long long)all);
 }

@@ -7,7 +7,8 @@
  * how each connection ends and how many chunks are free at the end must be the same, and what a
  * naive splitter says; when things happen is each side's own affair.
  *
- * test_differential copy|nodev [first-seed [count]]; exits with 77 where the kernel lacks it.
+ * test_differential copy|nodev first-seed count; exits with 77 where the kernel lacks it.
+ * test_differential zcrx first-seed count INTERFACE QUEUE ADDRESS NAMESPACE
  */
 #include <errno.h>
 #include <string.h>
@@ -65,6 +66,8 @@ static void make_schedule(struct schedule *s, uint8_t transport, uint64_t seed)
 {
 	struct za_config *c = &s->config;
 	uint64_t *r = &s->random;
+	/* Where a NIC has not enough for a packet it is sent again, after a time. */
+	uint64_t fewest_chunks = transport == ZA_TRANSPORT_ZCRX ? 48 : 16;
 
 	memset(s, 0, sizeof(*s));
 	s->seed = seed;
@@ -72,7 +75,7 @@ static void make_schedule(struct schedule *s, uint8_t transport, uint64_t seed)
 	s->conns = 1 + (uint32_t)below(r, MAX_CONNS);
 	*c = (struct za_config){
 		.chunk_bytes = 4096,
-		.area_bytes = (16 + below(r, 48)) * 4096,
+		.area_bytes = (fewest_chunks + below(r, 48)) * 4096,
 		.window_bytes = 2 * 4096,
 		.max_batch_rows = 1 + (uint32_t)below(r, 300),
 		.max_batch_bytes = 1 + (uint32_t)below(r, 16384),
@@ -105,12 +108,14 @@ static void open_kernel_pair(struct side *side, uint32_t at)
 	uint32_t id;
 	int here;
 
-	loopback_pair(&here, &side->fds[at]);
+	connected_pair(&here, &side->fds[at]);
 	CHECK(!za_source_add(side->source, here, &id) && id == at + 1, "add");
 }
 
 static int begin(struct side *side, const struct schedule *s, bool twin)
 {
+	time_t until = time(NULL) + 20;
+	struct za_config config = s->config;
 	struct za_twin_options options = {.seed = s->seed,
 					  .threaded = true,
 					  .zcrx = s->config.transport != ZA_TRANSPORT_COPY};
@@ -123,7 +128,11 @@ static int begin(struct side *side, const struct schedule *s, bool twin)
 	side->twin = twin ? za_twin_new(&options) : NULL;
 	if (twin)
 		sys = za_twin_sys(side->twin);
-	code = za_source_new(&s->config, twin ? &sys : NULL, &error, &side->source);
+	config.interface_index = twin ? 1 : wire.interface_index;
+	config.queue = twin ? 1 : wire.queue;
+	do {
+		code = za_source_new(&config, twin ? &sys : NULL, &error, &side->source);
+	} while (!twin && still_bound(code, until));
 	if (code) {
 		printf("%s: %s\n", error.step, error.detail);
 		return code;
@@ -378,14 +387,22 @@ static void compare(const struct schedule *s, const struct outcome *kernel,
 
 int main(int argc, char **argv)
 {
-	bool nodev = argc > 1 && !strcmp(argv[1], "nodev");
-	uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-	uint64_t count = argc > 3 ? strtoull(argv[3], NULL, 10) : 50;
+	uint8_t transport = ZA_TRANSPORT_COPY;
+	uint64_t first, count;
 	struct schedule *s = malloc(sizeof(*s));
 	struct side *kernel = malloc(sizeof(*kernel)), *twin = malloc(sizeof(*twin));
 
+	CHECK(argc == 4 || argc == 8, "usage: see the top of test_differential.c");
+	first = strtoull(argv[2], NULL, 10);
+	count = strtoull(argv[3], NULL, 10);
+	if (argc == 8) {
+		transport = ZA_TRANSPORT_ZCRX;
+		use_wire(argv + 4);
+	} else if (!strcmp(argv[1], "nodev")) {
+		transport = ZA_TRANSPORT_NODEV;
+	}
 	for (uint64_t seed = first; seed < first + count; seed++) {
-		make_schedule(s, nodev ? ZA_TRANSPORT_NODEV : ZA_TRANSPORT_COPY, seed);
+		make_schedule(s, transport, seed);
 		if (play(kernel, s, false))
 			return 77;
 		CHECK(!play(twin, s, true), "twin");
