@@ -57,9 +57,10 @@ test-python: $(VENV)/.installed
 # Root gets QEMU from Debian's archive if it is missing; else this says so, and fails if CI is set.
 test-kernel: build/asan
 	$(BIN)/meson compile -C build/asan
-	ZCRX_ARROW_TEST_TRANSPORTS=nodev,copy $(BIN)/python -m tests.kernel.vm --timeout 1000 -- \
+	ZCRX_ARROW_TEST_TRANSPORTS=nodev,zcrx $(BIN)/python -m tests.kernel.vm --timeout 1000 -- \
 		python -m pytest -p no:cacheprovider \
-		tests/integration tests/faults/test_backpressure.py tests/lifetime/test_lifetime.py \
+		tests/integration tests/faults/test_backpressure.py tests/faults/test_input.py \
+		tests/lifetime/test_lifetime.py \
 		--deselect tests/lifetime/test_lifetime.py::test_interpreter_exit_in_any_state \
 		tests/kernel/guest
 

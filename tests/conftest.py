@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import zcrx_arrow as zc
+from tests.wire import card, dial, wire  # noqa: F401 - fixtures
 from zcrx_arrow._native import lib
 from zcrx_arrow.errors import UnsupportedError
 
@@ -78,16 +80,6 @@ def nothing_outstanding():
     eventually(lambda: receiver_threads() <= threads, 5)
 
 
-# In the virtual machine of tests/kernel also `nodev`, for which this machine may lack the kernel.
-TRANSPORTS = os.environ.get("ZCRX_ARROW_TEST_TRANSPORTS", "copy").split(",")
-
-
-@pytest.fixture(params=TRANSPORTS)
-def transport(request) -> str:
-    """Every way for bytes to get into the area; integration tests run on each."""
-    return request.param
-
-
 class Sender(threading.Thread):
     """Sends pieces to an address from a thread, then ends the stream."""
 
@@ -98,10 +90,8 @@ class Sender(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        import socket
-
         try:
-            with socket.create_connection(self.address[:2]) as peer:
+            with dial(self.address) as peer:
                 for piece in self.pieces:
                     peer.sendall(piece)
                 if self.hold:

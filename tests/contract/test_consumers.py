@@ -32,10 +32,8 @@ class Protocol:
 
 
 @pytest.fixture
-def source(transport, send):
-    with zc.listen(
-        "127.0.0.1:0",
-        transport=transport,
+def source(wire, send):
+    with wire.listen(
         framing=zc.framing.Delimited(),
         payload_type="string_view",
         accept=1,
@@ -97,10 +95,8 @@ def test_duckdb_reads_the_source_itself(source):
     assert row == (min(LINES), max(LINES))
 
 
-def test_duckdb_limit_stops(transport, send):
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited()
-    ) as source:  # endless
+def test_duckdb_limit_stops(wire, send):
+    with wire.listen(framing=zc.framing.Delimited()) as source:  # endless
         send(source.address, TEXT)
         assert len(duckdb.sql("select payload from source limit 10").fetchall()) == 10
 
@@ -111,12 +107,10 @@ def test_one_queue_for_all_streams(source):
     assert rows == LINES
 
 
-def test_errors_reach_the_consumer(transport, send):
+def test_errors_reach_the_consumer(wire, send):
     limits = zc.Limits(exhausted_after="50 ms")
     area = zc.Area(size="128 KiB", chunk="4 KiB", window="16 KiB")
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, copy_out="never", area=area, limits=limits
-    ) as source:
+    with wire.listen(copy_out="never", area=area, limits=limits) as source:
         send(source.address, b"x" * 1_000_000)
         with pytest.raises(OSError, match='copy_out="auto"'):
             pa.table(Protocol(source))

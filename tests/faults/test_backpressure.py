@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import hashlib
 import random
-import socket
 
 import pytest
 
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from tests.rows import by_connection, payload_buffers, stream_of
+from tests.wire import dial
 from zcrx_arrow.errors import AreaExhaustedError
 
 SMALL = zc.Area(size="1 MiB", chunk="16 KiB", window="128 KiB")
 
 
-def test_consumer_that_stops_pulling(transport, send):
+def test_consumer_that_stops_pulling(wire, send):
     data = random.Random(1).randbytes(40_000_000)
-    with zc.listen("127.0.0.1:0", transport=transport, area=SMALL, accept=1) as source:
+    with wire.listen(area=SMALL, accept=1) as source:
         sender = send(source.address, data)
         eventually(lambda: source.metrics().paused == 1)
         before = source.metrics()
@@ -32,9 +32,9 @@ def test_consumer_that_stops_pulling(transport, send):
     assert after.bytes == len(data)
 
 
-def test_consumer_that_keeps_everything(transport, send):
+def test_consumer_that_keeps_everything(wire, send):
     data = random.Random(2).randbytes(20_000_000)
-    with zc.listen("127.0.0.1:0", transport=transport, area=SMALL, accept=1) as source:
+    with wire.listen(area=SMALL, accept=1) as source:
         send(source.address, data)
         kept = list(source)
         metrics = source.metrics()
@@ -46,9 +46,9 @@ def test_consumer_that_keeps_everything(transport, send):
     assert all(b.column("area_offset").null_count == b.num_rows for b in copied)
 
 
-def test_copying_stops_when_the_area_is_free_again(transport, send):
+def test_copying_stops_when_the_area_is_free_again(wire, send):
     data = random.Random(3).randbytes(30_000_000)
-    with zc.listen("127.0.0.1:0", transport=transport, area=SMALL, accept=1) as source:
+    with wire.listen(area=SMALL, accept=1) as source:
         send(source.address, data)
         digest, kept, received = hashlib.sha256(), [], 0
         for batch in source:
@@ -67,12 +67,10 @@ def test_copying_stops_when_the_area_is_free_again(transport, send):
     assert after.zero_copy_batches > before.zero_copy_batches + 10
 
 
-def test_never_copying_out_is_an_error_and_not_a_hang(transport, send):
+def test_never_copying_out_is_an_error_and_not_a_hang(wire, send):
     data = random.Random(4).randbytes(5_000_000)
     limits = zc.Limits(exhausted_after="100 ms")
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, area=SMALL, copy_out="never", limits=limits, accept=1
-    ) as source:
+    with wire.listen(area=SMALL, copy_out="never", limits=limits, accept=1) as source:
         send(source.address, data)
         kept = []
         with pytest.raises(AreaExhaustedError, match='copy_out="auto"') as caught:
@@ -94,11 +92,9 @@ def test_never_copying_out_is_an_error_and_not_a_hang(transport, send):
         assert source.metrics().starved >= 1
 
 
-def test_always_copying_out(transport, send):
+def test_always_copying_out(wire, send):
     data = random.Random(5).randbytes(3_000_000)
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, area=SMALL, copy_out="always", accept=1
-    ) as source:
+    with wire.listen(area=SMALL, copy_out="always", accept=1) as source:
         send(source.address, data)
         kept = list(source)
         metrics = source.metrics()
@@ -109,10 +105,10 @@ def test_always_copying_out(transport, send):
     assert all(batch.column("area_offset").null_count == batch.num_rows for batch in kept)
 
 
-def test_held_batches_are_never_written_over(transport, send):
+def test_held_batches_are_never_written_over(wire, send):
     """Hashes of held bytes, taken when they came and when they go, are the same."""
     chance = random.Random(6)
-    with zc.listen("127.0.0.1:0", transport=transport, area=SMALL, accept=3) as source:
+    with wire.listen(area=SMALL, accept=3) as source:
         for seed in range(3):
             send(source.address, random.Random(seed).randbytes(8_000_000))
         held = []
@@ -131,11 +127,9 @@ def test_held_batches_are_never_written_over(transport, send):
         del batch, old
 
 
-def test_a_stalled_connection_does_not_stop_others(transport, send):
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited(), accept=2
-    ) as source:
-        with socket.create_connection(source.address) as quiet:
+def test_a_stalled_connection_does_not_stop_others(wire, send):
+    with wire.listen(framing=zc.framing.Delimited(), accept=2) as source:
+        with dial(source.address) as quiet:
             quiet.sendall(b"half")
             eventually(lambda: source.metrics().bytes == 4)
             send(source.address, b"line\n" * 1000)

@@ -14,28 +14,28 @@ from tests.conftest import unavailable
 from zcrx_arrow.errors import ConfigError
 
 
-def test_address_in_use(transport):
+def test_address_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(zc.ZcrxError, match=f"127.0.0.1:{port}") as caught:
-            zc.listen(("127.0.0.1", port), transport=transport)
+            zc.listen(("127.0.0.1", port))
     assert caught.value.errno == errno.EADDRINUSE
     assert "ss -ltnp" in caught.value.remedy
 
 
-def test_unresolvable_host(transport):
+def test_unresolvable_host():
     with pytest.raises(zc.ZcrxError, match="cannot be resolved") as caught:
-        zc.connect("no-such-host.invalid:9000", transport=transport)
+        zc.connect("no-such-host.invalid:9000")
     assert caught.value.step == "resolve"
     with pytest.raises(zc.ZcrxError, match="cannot be resolved"):
-        zc.listen("no-such-host.invalid:9000", transport=transport)
+        zc.listen("no-such-host.invalid:9000")
 
 
-def test_nobody_listens(transport):
+def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(zc.ZcrxError, match="cannot connect") as caught:
-        zc.connect(("127.0.0.1", port), transport=transport)
+        zc.connect(("127.0.0.1", port))
     assert caught.value.errno == errno.ECONNREFUSED
 
 

@@ -10,16 +10,17 @@ import threading
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from tests.rows import by_connection
+from tests.wire import dial
 
 LINES = zc.framing.Delimited(b"\n", max_message=1000)
 
 
-def test_message_over_the_limit(transport, send):
+def test_message_over_the_limit(wire, send):
     hold = threading.Event()
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=2) as source:
+    with wire.listen(framing=LINES, accept=2) as source:
         send(source.address, b"before\n", hold=hold)
         eventually(lambda: source.metrics().rows == 1)
-        with socket.create_connection(source.address) as bad:
+        with dial(source.address) as bad:
             bad.sendall(b"fine\n" + b"x" * 5000)
             bad.settimeout(20)
             with contextlib.suppress(ConnectionResetError):
@@ -36,15 +37,15 @@ def test_message_over_the_limit(transport, send):
     assert broken["partial_bytes"] > 1000
 
 
-def test_message_of_exactly_the_limit(transport, send):
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=1) as source:
+def test_message_of_exactly_the_limit(wire, send):
+    with wire.listen(framing=LINES, accept=1) as source:
         send(source.address, b"x" * 1000 + b"\n", b"y" * 1000)
         assert by_connection(source)[1] == [(0, b"x" * 1000), (1001, b"y" * 1000)]
 
 
-def test_reset_in_the_middle_of_a_message(transport):
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=1) as source:
-        peer = socket.create_connection(source.address)
+def test_reset_in_the_middle_of_a_message(wire):
+    with wire.listen(framing=LINES, accept=1) as source:
+        peer = dial(source.address)
         peer.sendall(b"whole\nhalf a mess")
         eventually(lambda: source.metrics().bytes == 17)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -57,11 +58,11 @@ def test_reset_in_the_middle_of_a_message(transport):
     assert "reset" in row["error"].lower()
 
 
-def test_a_byte_at_a_time(transport):
+def test_a_byte_at_a_time(wire):
     """A thousand fragments of one byte make a row, without quadratic work or a lost byte."""
     data = b"slow but complete\n" * 60
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=1) as source:
-        with socket.create_connection(source.address) as peer:
+    with wire.listen(framing=LINES, accept=1) as source:
+        with dial(source.address) as peer:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for i in range(len(data)):
                 peer.sendall(data[i : i + 1])
@@ -69,13 +70,11 @@ def test_a_byte_at_a_time(transport):
     assert [row for _, row in rows] == data.split(b"\n")[:-1]
 
 
-def test_many_unfinished_messages_do_not_fill_the_area(transport, send):
+def test_many_unfinished_messages_do_not_fill_the_area(wire, send):
     """Each of 60 connections leaves half a message in an area of 32 chunks."""
     hold = threading.Event()
     area = zc.Area(size="128 KiB", chunk="4 KiB", window="16 KiB")
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited(), area=area, accept=60
-    ) as source:
+    with wire.listen(framing=zc.framing.Delimited(), area=area, accept=60) as source:
         for i in range(60):
             send(source.address, b"%03d " % i + b"x" * 5000, hold=hold)
         eventually(lambda: source.metrics().bytes == 60 * 5004)

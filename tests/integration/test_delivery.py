@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import threading
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pytest
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from tests.rows import by_connection, payload_buffers, payloads, stream_of
+from tests.wire import dial
 from zcrx_arrow import _core
 
 
@@ -26,10 +26,10 @@ def pieces_of(data: bytes, chance: random.Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_raw_bytes_of_several_connections(transport, send, seed):
+def test_raw_bytes_of_several_connections(wire, send, seed):
     chance = random.Random(seed)
     streams = [chance.randbytes(chance.randint(0, 3_000_000)) for _ in range(5)]
-    with zc.listen("127.0.0.1:0", transport=transport, accept=5, area="8 MiB") as source:
+    with wire.listen(accept=5, area="8 MiB") as source:
         for stream in streams:
             send(source.address, *pieces_of(stream, chance))
         received = by_connection(source)
@@ -43,7 +43,7 @@ def test_raw_bytes_of_several_connections(transport, send, seed):
 
 @pytest.mark.parametrize("delimiter", [b"\n", b"\r\n", b"abcdefgh", b"aa", b"\x00"])
 @pytest.mark.parametrize("incremental", [True, False])
-def test_messages(transport, send, delimiter, incremental, monkeypatch):
+def test_messages(wire, send, delimiter, incremental, monkeypatch):
     if not incremental:
         make = _core.Options.to_core
 
@@ -62,9 +62,7 @@ def test_messages(transport, send, delimiter, incremental, monkeypatch):
         position += len(message) + len(delimiter)
     if not expected[-1][1]:
         expected.pop()
-    with zc.listen(
-        "127.0.0.1:0",
-        transport=transport,
+    with wire.listen(
         framing=zc.framing.Delimited(delimiter, max_message="4 MiB"),
         accept=1,
         area="64 MiB" if not incremental else "2 MiB",
@@ -74,9 +72,9 @@ def test_messages(transport, send, delimiter, incremental, monkeypatch):
     assert received[1] == expected
 
 
-def test_unterminated_message_can_be_left_out(transport, send):
+def test_unterminated_message_can_be_left_out(wire, send):
     framing = zc.framing.Delimited(b"\n", emit_unterminated=False)
-    with zc.listen("127.0.0.1:0", transport=transport, framing=framing, accept=1) as source:
+    with wire.listen(framing=framing, accept=1) as source:
         send(source.address, b"whole\npartial")
         rows = [row for batch in source for row in payloads(batch)]
         (connection,) = source.connections().to_pylist()
@@ -85,17 +83,17 @@ def test_unterminated_message_can_be_left_out(transport, send):
     assert connection["close_reason"] == "eof"
 
 
-def test_ipv6_and_tuple_address(transport, send):
-    with zc.listen(("::1", 0), transport=transport, accept=1) as source:
-        assert source.address[0] == "::1"
+def test_ipv6_and_tuple_address(wire, send):
+    with wire.listen(family=6, accept=1) as source:
+        assert source.address[0] == wire.here6
         send(source.address, b"hello")
         assert stream_of(by_connection(source)[1]) == b"hello"
         (connection,) = source.connections().to_pylist()
-    assert connection["peer"].startswith("[::1]:")
+    assert connection["peer"].startswith(f"[{wire.far6}]:")
 
 
-def test_connect_greets(transport):
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def test_connect_greets(wire):
+    with wire.serve() as server:
         heard = []
 
         def serve():
@@ -107,20 +105,16 @@ def test_connect_greets(transport):
         thread = threading.Thread(target=serve)
         thread.start()
         port = server.getsockname()[1]
-        with zc.connect(
-            f"localhost:{port}",
-            transport=transport,
-            greeting=b"SUBSCRIBE\n",
-            framing=zc.framing.Delimited(),
-        ) as source:
+        framing = zc.framing.Delimited()
+        with wire.connect(port, greeting=b"SUBSCRIBE\n", framing=framing) as source:
             rows = [row for batch in source for row in payloads(batch)]
         thread.join()
     assert heard == [b"SUBSCRIBE\n"]
     assert rows == [b"a", b"b"]
 
 
-def test_columns_and_metadata(transport, send):
-    with zc.listen("127.0.0.1:0", transport=transport, accept=1) as source:
+def test_columns_and_metadata(wire, send):
+    with wire.listen(accept=1) as source:
         send(source.address, b"x" * 100)
         batches = list(source)
         assert source.schema.metadata[b"zcrx_arrow.framing"] == b"raw"
@@ -137,8 +131,8 @@ def test_columns_and_metadata(transport, send):
     ]
 
 
-def test_area_offset_is_where_the_bytes_are(transport, send):
-    with zc.listen("127.0.0.1:0", transport=transport, accept=1, area="1 MiB") as source:
+def test_area_offset_is_where_the_bytes_are(wire, send):
+    with wire.listen(accept=1, area="1 MiB") as source:
         send(source.address, bytes(range(256)) * 40)
         bases = set()
         for batch in source:
@@ -151,11 +145,9 @@ def test_area_offset_is_where_the_bytes_are(transport, send):
         del batch
 
 
-def test_batch_exposes_only_its_own_bytes(transport, send):
+def test_batch_exposes_only_its_own_bytes(wire, send):
     secret = b"SECRET-OF-ANOTHER-CONNECTION"
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited(), accept=2
-    ) as source:
+    with wire.listen(framing=zc.framing.Delimited(), accept=2) as source:
         hold = threading.Event()
         send(source.address, secret, hold=hold)  # never becomes a row while it is held
         eventually(lambda: source.metrics().bytes == len(secret))
@@ -175,11 +167,9 @@ def test_batch_exposes_only_its_own_bytes(transport, send):
 
 
 @pytest.mark.parametrize("kind", ["string_view", "large_binary", "large_string"])
-def test_payload_types(transport, send, kind):
+def test_payload_types(wire, send, kind):
     lines = ["", "short", "zwölf Boxkämpfer jagen Viktor", "𝄞" * 30]
-    with zc.listen(
-        "127.0.0.1:0",
-        transport=transport,
+    with wire.listen(
         framing=zc.framing.Delimited(),
         payload_type=kind,
         accept=1,
@@ -194,11 +184,9 @@ def test_payload_types(transport, send, kind):
     assert (metrics.copied_out_batches > 0) == kind.startswith("large")
 
 
-def test_bad_utf8_closes_its_connection_only(transport, send):
+def test_bad_utf8_closes_its_connection_only(wire, send):
     hold = threading.Event()
-    with zc.listen(
-        "127.0.0.1:0",
-        transport=transport,
+    with wire.listen(
         framing=zc.framing.Delimited(),
         payload_type="string_view",
         accept=2,
@@ -218,11 +206,9 @@ def test_bad_utf8_closes_its_connection_only(transport, send):
     assert fine["close_reason"] == "eof"
 
 
-def test_max_rows_and_bytes(transport, send):
+def test_max_rows_and_bytes(wire, send):
     batching = zc.Batching(max_rows=7)
-    with zc.listen(
-        "127.0.0.1:0",
-        transport=transport,
+    with wire.listen(
         framing=zc.framing.Delimited(),
         batching=batching,
         accept=1,
@@ -233,32 +219,28 @@ def test_max_rows_and_bytes(transport, send):
     assert [int(row) for batch in batches for row in payloads(batch)] == list(range(1000))
 
 
-def test_waiting_consumer_gets_a_message_at_once(transport):
+def test_waiting_consumer_gets_a_message_at_once(wire):
     """A lone message does not wait for max_delay when somebody waits for it."""
     batching = zc.Batching(max_delay="1 h")
     with (
-        zc.listen(
-            "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited(), batching=batching
-        ) as source,
-        socket.create_connection(source.address) as peer,
+        wire.listen(framing=zc.framing.Delimited(), batching=batching) as source,
+        dial(source.address) as peer,
     ):
         for i in range(20):
             peer.sendall(b"message %d\n" % i)
             assert payloads(source.next_batch(20)) == [b"message %d" % i]
 
 
-def test_max_delay_ends_a_batch_that_nobody_waits_for(transport):
-    with zc.listen("127.0.0.1:0", transport=transport, framing=zc.framing.Delimited()) as source:
-        with socket.create_connection(source.address) as peer:
+def test_max_delay_ends_a_batch_that_nobody_waits_for(wire):
+    with wire.listen(framing=zc.framing.Delimited()) as source:
+        with dial(source.address) as peer:
             peer.sendall(b"message\n")
             eventually(lambda: source.metrics().queue_batches == 1)
         assert payloads(source.next_batch(5)) == [b"message"]
 
 
-def test_two_hundred_connections(transport, send):
-    with zc.listen(
-        "127.0.0.1:0", transport=transport, framing=zc.framing.Delimited(), accept=200
-    ) as source:
+def test_two_hundred_connections(wire, send):
+    with wire.listen(framing=zc.framing.Delimited(), accept=200) as source:
         for i in range(200):
             send(source.address, b"%d\n" % i * 50)
         rows = by_connection(source)
@@ -267,13 +249,13 @@ def test_two_hundred_connections(transport, send):
     assert all(len(got) == 50 for got in rows.values())
 
 
-def test_connection_limit(transport, send):
+def test_connection_limit(wire, send):
     hold = threading.Event()
-    with zc.listen("127.0.0.1:0", transport=transport, limits=zc.Limits(connections=2)) as source:
+    with wire.listen(limits=zc.Limits(connections=2)) as source:
         for _ in range(2):
             send(source.address, b"x", hold=hold)
         eventually(lambda: source.metrics().connections == 2)
-        with socket.create_connection(source.address) as third:
+        with dial(source.address) as third:
             assert third.recv(1) == b""
         assert source.metrics().refused == 1
         hold.set()

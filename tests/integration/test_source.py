@@ -13,21 +13,22 @@ import pytest
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from tests.rows import by_connection, payloads
+from tests.wire import dial
 
 LINES = zc.framing.Delimited()
 
 
-def test_next_batch_times_out(transport):
-    with zc.listen("127.0.0.1:0", transport=transport) as source:
+def test_next_batch_times_out(wire):
+    with wire.listen() as source:
         with pytest.raises(TimeoutError):
             source.next_batch("20 ms")
         with pytest.raises(TimeoutError):
             source.next_batch(0)
 
 
-def test_stop_leaves_what_is_queued(transport, send):
+def test_stop_leaves_what_is_queued(wire, send):
     hold = threading.Event()
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES) as source:
+    with wire.listen(framing=LINES) as source:
         send(source.address, b"a\nb\n", hold=hold)
         eventually(lambda: source.metrics().rows == 2)
         source.stop()
@@ -36,9 +37,9 @@ def test_stop_leaves_what_is_queued(transport, send):
         assert connection["close_reason"] == "local"
 
 
-def test_close_drops_and_counts(transport, send):
+def test_close_drops_and_counts(wire, send):
     hold = threading.Event()
-    source = zc.listen("127.0.0.1:0", transport=transport, framing=LINES)
+    source = wire.listen(framing=LINES)
     send(source.address, b"a\nb\n", hold=hold)
     eventually(lambda: source.metrics().rows == 2)
     source.close()
@@ -49,22 +50,22 @@ def test_close_drops_and_counts(transport, send):
     assert source.metrics().discarded_rows == 2
 
 
-def test_accept_limit_ends_the_source(transport, send):
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=2) as source:
+def test_accept_limit_ends_the_source(wire, send):
+    with wire.listen(framing=LINES, accept=2) as source:
         send(source.address, b"1\n")
         send(source.address, b"2\n")
         assert sorted(row for batch in source for row in payloads(batch)) == [b"1", b"2"]
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(source.address)
+            dial(source.address)
 
 
-def test_end_reset_and_local_are_told_apart(transport):
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES) as source:
-        eof = socket.create_connection(source.address)
+def test_end_reset_and_local_are_told_apart(wire):
+    with wire.listen(framing=LINES) as source:
+        eof = dial(source.address)
         eventually(lambda: source.metrics().connections == 1)
-        reset = socket.create_connection(source.address)
+        reset = dial(source.address)
         eventually(lambda: source.metrics().connections == 2)
-        local = socket.create_connection(source.address)
+        local = dial(source.address)
         eventually(lambda: source.metrics().connections == 3)
         eof.close()
         reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -77,9 +78,9 @@ def test_end_reset_and_local_are_told_apart(transport):
     assert reasons == ["eof", "reset", "local"]
 
 
-def test_open_connection_in_the_table(transport, send):
+def test_open_connection_in_the_table(wire, send):
     hold = threading.Event()
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES) as source:
+    with wire.listen(framing=LINES) as source:
         send(source.address, b"abc\n", hold=hold)
         eventually(lambda: source.metrics().rows == 1)
         (row,) = source.connections().to_pylist()
@@ -87,11 +88,11 @@ def test_open_connection_in_the_table(transport, send):
         assert row["closed_at"] is None
         assert row["bytes"] == 4
         assert row["rows"] == 1
-        assert row["local"] == f"127.0.0.1:{source.address[1]}"
+        assert row["local"] == f"{wire.here}:{source.address[1]}"
         assert source.metrics().connection_bytes == {1: 4}
 
 
-def test_async_for(transport, send):
+def test_async_for(wire, send):
     async def collect(source):
         return [row async for batch in source for row in payloads(batch)]
 
@@ -100,14 +101,14 @@ def test_async_for(transport, send):
         found = await asyncio.gather(collect(source), collect(source))
         return sorted(found[0] + found[1])
 
-    with zc.listen("127.0.0.1:0", transport=transport, framing=LINES, accept=3) as source:
+    with wire.listen(framing=LINES, accept=3) as source:
         for i in range(3):
             send(source.address, *[b"%d-%d\n" % (i, j) for j in range(50)])
         rows = asyncio.run(main(source))
     assert rows == sorted(b"%d-%d" % (i, j) for i in range(3) for j in range(50))
 
 
-def test_async_cancelled(transport):
+def test_async_cancelled(wire):
     async def main(source):
         task = asyncio.create_task(anext(aiter(source)))
         await asyncio.sleep(0.05)
@@ -115,15 +116,15 @@ def test_async_cancelled(transport):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with zc.listen("127.0.0.1:0", transport=transport) as source:
+    with wire.listen() as source:
         asyncio.run(main(source))
 
 
 class Feed:
     """A server that serves each peer one line and then goes away."""
 
-    def __init__(self) -> None:
-        self.server = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, wire) -> None:
+        self.server = wire.serve()
         self.port = self.server.getsockname()[1]
         self.peers = []
 
@@ -143,15 +144,13 @@ class Feed:
         return struct.unpack("i", fcntl.ioctl(peer, 0x5411, b"\0\0\0\0"))[0]  # SIOCOUTQ
 
 
-def test_reconnect(transport, caplog):
+def test_reconnect(wire, caplog):
     caplog.set_level(logging.INFO, "zcrx_arrow")
-    feed = Feed()
+    feed = Feed(wire)
     policy = zc.Reconnect(first_delay="10 ms", attempts=3)
     serving = threading.Thread(target=lambda: [feed.serve_one(b"%d\n" % i) for i in range(3)])
     serving.start()
-    with zc.connect(
-        ("127.0.0.1", feed.port), transport=transport, framing=LINES, reconnect=policy
-    ) as source:
+    with wire.connect(feed.port, framing=LINES, reconnect=policy) as source:
         rows = {}
         for batch in source:
             rows.update(by_connection([batch]))
@@ -168,14 +167,12 @@ def test_reconnect(transport, caplog):
     assert "connection 2 replaces 1 after a gap of" in caplog.text
 
 
-def test_reconnect_gives_up(transport):
-    feed = Feed()
+def test_reconnect_gives_up(wire):
+    feed = Feed(wire)
     policy = zc.Reconnect(first_delay="1 ms", max_delay="2 ms", attempts=3)
     serving = threading.Thread(target=feed.serve_one, args=(b"last words\n",))
     serving.start()
-    with zc.connect(
-        ("127.0.0.1", feed.port), transport=transport, framing=LINES, reconnect=policy
-    ) as source:
+    with wire.connect(feed.port, framing=LINES, reconnect=policy) as source:
         serving.join()
         feed.server.close()
         assert payloads(source.next_batch(20)) == [b"last words"]
@@ -183,21 +180,21 @@ def test_reconnect_gives_up(transport):
             source.next_batch(20)
 
 
-def test_without_reconnect_the_source_ends(transport):
-    feed = Feed()
+def test_without_reconnect_the_source_ends(wire):
+    feed = Feed(wire)
     serving = threading.Thread(target=feed.serve_one, args=(b"a\n",))
     serving.start()
-    with zc.connect(("127.0.0.1", feed.port), transport=transport, framing=LINES) as source:
+    with wire.connect(feed.port, framing=LINES) as source:
         assert [row for batch in source for row in payloads(batch)] == [b"a"]
     serving.join()
     feed.server.close()
 
 
-def test_log_says_what_happens(transport, send, caplog):
+def test_log_says_what_happens(wire, send, caplog):
     caplog.set_level(logging.INFO, "zcrx_arrow")
-    with zc.listen("127.0.0.1:0", transport=transport, accept=1) as source:
+    with wire.listen(accept=1) as source:
         send(source.address, b"x")
         list(source)
-    assert f"transport {transport}" in caplog.text
+    assert f"transport {wire.transport}" in caplog.text
     assert "connection 1 opened" in caplog.text
     assert "connection 1 closed (eof)" in caplog.text

@@ -88,7 +88,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _unpack(packages: list[str], folder: Path) -> None:
     """Download packages and unpack them; whole or not at all."""
-    part = folder.with_suffix(".part")
+    part = folder.parent / f".part-{folder.name}"
     shutil.rmtree(part, ignore_errors=True)
     (part / "deb").mkdir(parents=True)
     _apt("apt-get", "download", *packages, cwd=part / "deb")
@@ -123,17 +123,23 @@ def kernel() -> Path:
     return folder / "usr/lib/modules" / release / "vmlinuz"
 
 
-def headers() -> Path:
-    """Give the include folder of the newest kernel headers that the archive has."""
-    cached = sorted(CACHE.glob("headers-*/usr/include"))
+def unpacked(package: str) -> Path:
+    """Give the folder with the newest version of a package that the archive has, unpacked."""
+    cached = sorted(CACHE.glob(f"{package}-[0-9]*"))
     if cached:
         return cached[-1]
     update()
     versions = [
-        line.split("|")[1].strip()
-        for line in _apt("apt-cache", "madison", "linux-libc-dev").splitlines()
+        line.split("|")[1].strip() for line in _apt("apt-cache", "madison", package).splitlines()
     ]
+    if not versions:
+        raise ArchiveError(f"the archive has no {package}")
     newest = max(versions, key=_numbers)
-    folder = CACHE / f"headers-{newest}"
-    _unpack([f"linux-libc-dev={newest}"], folder)
-    return folder / "usr/include"
+    folder = CACHE / f"{package}-{newest.rpartition(':')[2]}"
+    _unpack([f"{package}={newest}"], folder)
+    return folder
+
+
+def headers() -> Path:
+    """Give the include folder of the newest kernel headers that the archive has."""
+    return unpacked("linux-libc-dev") / "usr/include"

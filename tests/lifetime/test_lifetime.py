@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-import zcrx_arrow as zc
 from tests.conftest import eventually, open_fds
 from tests.rows import by_connection, payload_buffers, stream_of
+from tests.wire import dial
 from zcrx_arrow._native import lib
 
 DATA = random.Random(0).randbytes(3_000_000)
 
 
 @pytest.fixture
-def batches(transport, send):
+def batches(wire, send):
     """Batches of a source that is closed already."""
-    with zc.listen("127.0.0.1:0", transport=transport, accept=1) as source:
+    with wire.listen(accept=1) as source:
         send(source.address, DATA)
         kept = list(source)
     yield kept
@@ -72,7 +72,7 @@ def test_a_memoryview_keeps_the_bytes(batches):
         assert bytes(view) in DATA
 
 
-def test_dropped_after_an_exception_in_the_loop(transport, send):
+def test_dropped_after_an_exception_in_the_loop(wire, send):
     class Unlucky(Exception):
         pass
 
@@ -80,7 +80,7 @@ def test_dropped_after_an_exception_in_the_loop(transport, send):
         for batch in source:
             raise Unlucky(batch)
 
-    with zc.listen("127.0.0.1:0", transport=transport) as source:
+    with wire.listen() as source:
         send(source.address, b"x" * 100_000)
         with pytest.raises(Unlucky) as caught:
             consume(source)
@@ -89,19 +89,19 @@ def test_dropped_after_an_exception_in_the_loop(transport, send):
     del caught
 
 
-def test_unclosed_source_warns_and_leaks_nothing(transport):
+def test_unclosed_source_warns_and_leaks_nothing(wire):
     fds = open_fds()
-    source = zc.listen("127.0.0.1:0", transport=transport)
+    source = wire.listen()
     with pytest.warns(ResourceWarning, match="unclosed <zcrx_arrow.Source"):
         del source
         gc.collect()
     eventually(lambda: open_fds() <= fds)
 
 
-def test_a_stream_ends_when_its_source_is_collected(transport):
+def test_a_stream_ends_when_its_source_is_collected(wire):
     import pyarrow as pa
 
-    source = zc.listen("127.0.0.1:0", transport=transport)
+    source = wire.listen()
     reader = pa.RecordBatchReader.from_stream(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -110,9 +110,9 @@ def test_a_stream_ends_when_its_source_is_collected(transport):
     assert reader.read_all().num_rows == 0
 
 
-def test_close_while_others_wait(transport):
+def test_close_while_others_wait(wire):
     for _ in range(20):
-        source = zc.listen("127.0.0.1:0", transport=transport)
+        source = wire.listen()
         found = []
 
         def wait(source=source, found=found):
@@ -128,14 +128,11 @@ def test_close_while_others_wait(transport):
         assert found == [None] * 4
 
 
-def test_many_sources_leave_nothing_behind(transport):
+def test_many_sources_leave_nothing_behind(wire):
     def cycle():
-        with zc.listen("127.0.0.1:0", transport=transport, area="1 MiB") as source:
-            import socket
-
-            with socket.create_connection(source.address) as peer:
-                peer.sendall(b"x" * 1000)
-                source.next_batch(20)
+        with wire.listen(area="1 MiB") as source, dial(source.address) as peer:
+            peer.sendall(b"x" * 1000)
+            source.next_batch(20)
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])

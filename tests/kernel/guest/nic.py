@@ -13,27 +13,52 @@ import os
 import socket
 import struct
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyroute2 import NlEthtool
 from pyroute2.netlink.generic.ethtool import ethtool_rings_msg
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HERE = {4: "10.9.0.1", 6: "fd09::1"}
+THERE = {4: "10.9.0.2", 6: "fd09::2"}
 FAR = "far"
 
 _SIOCETHTOOL = 0x8946
 _SFLAGS, _SRXFHINDIR, _RULE_DELETE, _RULE_INSERT = 0x26, 0x39, 0x31, 0x32
 _STRINGS, _STATS = 0x1B, 0x1D
 _COUNT = (0x37, 0, 1 << 1, 0)  # ETHTOOL_GSSET_INFO of ETH_SS_STATS
-_FLAG_NTUPLE, _FLAG_RXHASH = 1 << 27, 1 << 28
+_FLAG_NTUPLE = 1 << 27
 _FLOWS = {4: 1, 6: 5}  # TCP_V4_FLOW, TCP_V6_FLOW
 _ANY = 0xFFFFFFFF  # RX_CLS_LOC_ANY
+_CLONE_NEWNET = 0x40000000
+ANY_PORT = 0
 
 
 def run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def _enter(namespace: str) -> None:
+    with Path(namespace).open("rb") as handle:
+        if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"setns {namespace}")
+
+
+@contextmanager
+def far() -> Iterator[None]:
+    """Have this thread make its sockets at the far end of the wire."""
+    with Path("/proc/thread-self/ns/net").open("rb") as here:
+        _enter(f"/run/netns/{FAR}")
+        try:
+            yield
+        finally:
+            _enter(f"/proc/self/fd/{here.fileno()}")
 
 
 def _ethtool(interface: str, request: bytes) -> bytes:
@@ -88,13 +113,14 @@ def spare(interface: str, queues: list[int]) -> None:
 
 
 def steer(interface: str, port: int, queue: int) -> list[int]:
-    """Send TCP to a port, IPv4 and IPv6, to a queue; gives the rules' locations."""
-    _ethtool(interface, struct.pack("=II", _SFLAGS, _FLAG_NTUPLE | _FLAG_RXHASH))
+    """Send TCP to a port (or `ANY_PORT`), v4 and v6, to a queue; gives the rules' locations."""
+    _ethtool(interface, struct.pack("=II", _SFLAGS, _FLAG_NTUPLE))
     locations = []
     for family, flow in _FLOWS.items():
         address = 4 if family == 4 else 16  # bytes; two of them, then the source's port
         match = struct.pack(f"={2 * address + 2}x2s", struct.pack("!H", port)).ljust(52, b"\0")
-        mask = struct.pack(f"={2 * address + 2}x2s", b"\xff\xff").ljust(52, b"\0")
+        bits = b"\0\0" if port == ANY_PORT else b"\xff\xff"
+        mask = struct.pack(f"={2 * address + 2}x2s", bits).ljust(52, b"\0")
         spec = struct.pack("=I52s20x52s20x4xQI4x", flow, match, mask, queue, _ANY)
         answer = _ethtool(interface, struct.pack("=IIQ168sI4x", _RULE_INSERT, 0, 0, spec, 0))
         locations.append(struct.unpack_from("=I", answer, 16 + 160)[0])
@@ -123,20 +149,28 @@ def knob(interface: str, name: str, value: bool | int) -> None:
     Path(f"/sys/kernel/debug/zcsim/{interface}/{name}").write_text(text)
 
 
-def load() -> None:
+def ethtool(*arguments: str, there: bool = False) -> str:
+    """Run the `ethtool` program, here or at the far end of the wire."""
+    prefix = ("ip", "netns", "exec", FAR) if there else ()
+    return run(*prefix, os.environ["ZCRX_ARROW_ETHTOOL"], *arguments)
+
+
+def load(*, ready: bool = True, **parameters: int) -> None:
     """Load the module; zc0 is here, its peer zc1 in a network namespace of its own."""
     run("mountpoint", "-q", "/sys/kernel/debug")
-    run("insmod", os.environ["ZCRX_ARROW_ZCSIM"])
+    values = (f"{name}={value}" for name, value in parameters.items())
+    run("insmod", os.environ["ZCRX_ARROW_ZCSIM"], *values)
     run("ip", "netns", "add", FAR)
     run("ip", "link", "set", "zc1", "netns", FAR)
     run("ip", "addr", "add", f"{HERE[4]}/24", "dev", "zc0")
     run("ip", "addr", "add", f"{HERE[6]}/64", "dev", "zc0", "nodad")
     run("ip", "link", "set", "zc0", "up")
-    run("ip", "-n", FAR, "addr", "add", "10.9.0.2/24", "dev", "zc1")
-    run("ip", "-n", FAR, "addr", "add", "fd09::2/64", "dev", "zc1", "nodad")
+    run("ip", "-n", FAR, "addr", "add", f"{THERE[4]}/24", "dev", "zc1")
+    run("ip", "-n", FAR, "addr", "add", f"{THERE[6]}/64", "dev", "zc1", "nodad")
     run("ip", "-n", FAR, "link", "set", "zc1", "up")
-    split("zc0", "on")
-    spare("zc0", [0])
+    if ready:
+        split("zc0", "on")
+        spare("zc0", [0])
 
 
 def unload() -> None:

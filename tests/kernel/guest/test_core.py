@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.conftest import ROOT
+from tests.kernel.guest import nic
 
 PROGRAMS = ROOT / "build/asan/native/tests"
 
@@ -31,3 +32,21 @@ def test_the_twin_completes_as_the_kernel_does(program):
 @pytest.mark.parametrize("transport", ["nodev", "copy"])
 def test_the_same_schedules_end_alike(transport):
     assert "agree" in run("test_differential", transport, "1", "100")
+
+
+@pytest.fixture
+def wire_of_c(wired):
+    """What the programs take: queue 1 gets all TCP of the software NIC's wire."""
+    rules = nic.steer("zc0", nic.ANY_PORT, 1)
+    yield ["zc0", "1", nic.HERE[4], f"/run/netns/{nic.FAR}"]
+    nic.forget("zc0", rules)
+
+
+@pytest.mark.timeout(320)
+def test_the_twin_completes_as_the_kernel_does_with_a_nic(wire_of_c):
+    assert "dry NIC: the same" in run("test_conformance_zcrx", *wire_of_c)
+
+
+@pytest.mark.timeout(320)
+def test_the_same_schedules_end_alike_with_a_nic(wire_of_c):
+    assert "agree" in run("test_differential", "zcrx", "1", "60", *wire_of_c)

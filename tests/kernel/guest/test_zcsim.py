@@ -6,153 +6,23 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
-from pyroute2.netlink.exceptions import NetlinkError
 
 import zcrx_arrow as zc
 from tests.conftest import ROOT, eventually
 from tests.kernel.guest import nic
+from tests.kernel.guest.feed import Checker, all_home, open_source, receive_all, start_sender
 from tests.kernel.guest.test_nodev import pinned_pages
-from zcrx_arrow.errors import UnsupportedError
+from tests.wire import dial
 from zcrx_arrow.nic import netlink
 
-# What the peer sends: byte p of connection c is PATTERN[(p + c * 7919) % len].
-PATTERN = random.Random(3).randbytes(1_000_003)
-TWICE = PATTERN + PATTERN
-SEND = """
-    import random, socket, sys, threading
-    host, port, connections, total = sys.argv[1], *map(int, sys.argv[2:5])
-    pattern = random.Random(3).randbytes(1_000_003)
-    twice = pattern + pattern
-    def send(number):
-        with socket.create_connection((host, port)) as peer:
-            peer.sendall(bytes([number]))
-            sent = 0
-            while sent < total:
-                begin = (sent + number * 7919) % len(pattern)
-                piece = memoryview(twice)[begin : begin + min(len(pattern), total - sent)]
-                peer.sendall(piece)
-                sent += len(piece)
-            peer.shutdown(socket.SHUT_WR)
-            peer.recv(1)
-    threads = [threading.Thread(target=send, args=(n,)) for n in range(connections)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def card():
-    if not os.environ.get("ZCRX_ARROW_ZCSIM"):
-        pytest.skip("the software NIC could not be built; see above")
-    nic.load()
-    yield
-    nic.unload()
-
-
-@pytest.fixture(scope="module")
-def huge_pages():
-    """Enough for two areas of 16 MiB: the kernel lets go of one a moment after its ring is closed."""
-    pages = Path("/proc/sys/vm/nr_hugepages")
-    pages.write_text("16")
-    assert int(pages.read_text()) == 16
-    yield
-    pages.write_text("0")
-
-
-@pytest.fixture(autouse=True)
-def no_faults():
-    yield
-    for device in ("zc0", "zc1"):
-        for name in ("drop_every", "reorder_every", "fail_restarts"):
-            nic.knob(device, name, 0)
-        for name in ("linear", "share", "refuse_split"):
-            nic.knob(device, name, False)
-
-
-@pytest.fixture
-def steered():
-    rules: list[int] = []
-
-    def to(port: int, queue: int) -> None:
-        rules.extend(nic.steer("zc0", port, queue))
-
-    yield to
-    nic.forget("zc0", rules)
-
-
-@pytest.fixture
-def peer():
-    """Start a sender on the far side of the wire."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int, *, connections: int = 1, total: int, family: int = 4):
-        command = ["ip", "netns", "exec", nic.FAR, sys.executable, "-c", textwrap.dedent(SEND)]
-        arguments = [nic.HERE[family], str(port), str(connections), str(total)]
-        running.append(subprocess.Popen([*command, *arguments]))
-        return running[-1]
-
-    yield start
-    for process in running:
-        assert process.wait(60) == 0, "a sender failed"
-
-
-def open_source(port: int, queue: int, **options) -> zc.Source:
-    options.setdefault("area", "8 MiB")
-    host = options.pop("host", nic.HERE[4])
-    source = zc.listen((host, port), transport="zcrx", nic=f"zc0:{queue}", **options)
-    assert source.transport == "zcrx"
-    return source
-
-
-class Checker:
-    """Compares what arrives with what was sent, byte for byte, by position."""
-
-    def __init__(self) -> None:
-        self.positions: dict[int, int] = {}
-        self.numbers: dict[int, int] = {}
-
-    def take(self, batch) -> None:
-        columns = (batch["connection"], batch["position"], batch["payload"])
-        for connection, position, payload in zip(*columns, strict=True):
-            data = memoryview(payload.as_buffer()).cast("B")
-            which, at = connection.as_py(), position.as_py()
-            assert self.positions.get(which, 0) == at, "gap or repeat"
-            self.positions[which] = at + len(data)
-            if at == 0:
-                self.numbers[which] = data[0]
-                data, at = data[1:], 1
-            begin = (at - 1 + self.numbers[which] * 7919) % len(PATTERN)
-            assert data == memoryview(TWICE)[begin : begin + len(data)], "bytes differ"
-
-    def check(self, connections: int, total: int) -> None:
-        assert sorted(self.positions.values()) == [total + 1] * connections
-
-
-def all_home(source: zc.Source) -> zc.metrics.Metrics:
-    gc.collect()
-    eventually(lambda: source.metrics().chunks_leased == 0)
-    metrics = source.metrics()
-    assert metrics.lease_faults == 0
-    assert metrics.chunks_offered == metrics.chunks
-    return metrics
-
-
-def receive_all(source: zc.Source, connections: int, total: int) -> zc.metrics.Metrics:
-    checker = Checker()
-    for batch in source:
-        checker.take(batch)
-        del batch
-    checker.check(connections, total)
-    return all_home(source)
+pytestmark = pytest.mark.usefixtures("wired")
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -286,8 +156,10 @@ def test_a_dry_area(steered, peer):
         gc.collect()
         released = time.monotonic()
         batch = source.next_batch("20 s")
+        # The peer doubles its wait with every try; it has tried for some seconds at most.
         recovery = time.monotonic() - released
         print(f"recovered after {recovery:.3f} s")
+        assert recovery < 10
         while batch is not None:
             checker.take(batch)
             batch = source.next_batch("20 s")
@@ -298,8 +170,7 @@ def test_a_dry_area(steered, peer):
 @pytest.mark.parametrize("fault", ["drop_every", "reorder_every"])
 def test_a_bad_wire(steered, peer, fault):
     steered(9000, 1)
-    nic.run("ip", "netns", "exec", nic.FAR, "true")
-    Path("/sys/kernel/debug/zcsim/zc1", fault).write_text("50")
+    nic.knob("zc1", fault, 50)
     with open_source(9000, 1, accept=2) as source:
         peer(9000, connections=2, total=2_000_000)
         receive_all(source, 2, 2_000_000)
@@ -310,62 +181,6 @@ def test_bound_already():
         open_source(9001, 1, zcrx=zc.Zcrx(bind_timeout="300 ms"))
     assert caught.value.errno == errno.EEXIST
     assert "queue 1 of zc0 is held by io_uring" in str(caught.value)
-
-
-def test_no_such_queue():
-    with pytest.raises(UnsupportedError, match="no queue 40") as caught:
-        open_source(9000, 40)
-    assert caught.value.errno == errno.ERANGE
-
-
-def test_split_is_off():
-    nic.split("zc0", "off")
-    try:
-        with pytest.raises(UnsupportedError, match="split of zc0 is disabled") as caught:
-            open_source(9000, 1)
-        assert "ethtool -G zc0 tcp-data-split on" in caught.value.remedy
-    finally:
-        nic.split("zc0", "on")
-
-
-def test_a_threshold_of_split():
-    """A payload that stays with its headers is not zero-copy: the kernel wants 0."""
-    nic.hds_thresh("zc0", 512)
-    try:
-        assert netlink.rings("zc0") == netlink.Rings("enabled", 512)
-        with pytest.raises(UnsupportedError, match="hds-thresh of zc0 is 512") as caught:
-            open_source(9000, 1)
-        assert "ethtool -G zc0 hds-thresh 0" in caught.value.remedy
-    finally:
-        nic.hds_thresh("zc0", 0)
-
-
-def test_a_device_that_refuses_split():
-    nic.split("zc0", "off")
-    nic.knob("zc0", "refuse_split", True)
-    try:
-        with pytest.raises(NetlinkError, match="Operation not supported"):
-            nic.split("zc0", "on")
-    finally:
-        nic.knob("zc0", "refuse_split", False)
-        nic.split("zc0", "on")
-
-
-def test_channels(peer):
-    assert nic.channels("zc0") == 4
-    nic.set_channels("zc0", 6)
-    rules = nic.steer("zc0", 9005, 5)
-    try:
-        with open_source(9005, 5, accept=1) as source:
-            with pytest.raises(OSError, match="Invalid argument"):
-                nic.set_channels("zc0", 4)
-            peer(9005, total=1_000_000)
-            assert receive_all(source, 1, 1_000_000).kernel_copied_bytes == 0
-        eventually(lambda: netlink.queue("zc0", 5).holder is None)
-    finally:
-        nic.forget("zc0", rules)  # a rule keeps its queue from being taken away
-        nic.set_channels("zc0", 4)
-    assert nic.channels("zc0") == 4
 
 
 def test_two_processes_on_two_queues(steered, peer):
@@ -391,15 +206,6 @@ def test_two_processes_on_two_queues(steered, peer):
     assert other.stdout.readline() == b"2000001 0\n"
     other.stdout.close()
     assert other.wait(60) == 0
-
-
-def test_a_queue_that_does_not_restart():
-    nic.knob("zc0", "fail_restarts", 1)
-    with pytest.raises(zc.ZcrxError) as caught:
-        open_source(9000, 1)
-    assert caught.value.errno == errno.ENOMEM
-    with open_source(9000, 1) as source:
-        assert source.transport == "zcrx"
 
 
 def test_killed_and_bound_again(steered, peer):
@@ -438,10 +244,7 @@ def test_link_down_and_up(steered, peer):
 def test_close_in_the_middle(steered):
     steered(9000, 1)
     for _ in range(5):
-        command = ["ip", "netns", "exec", nic.FAR, sys.executable, "-c", textwrap.dedent(SEND)]
-        sender = subprocess.Popen(
-            [*command, nic.HERE[4], "9000", "2", "50000000"], stderr=subprocess.DEVNULL
-        )
+        sender = start_sender(9000, connections=2, total=50_000_000, stderr=subprocess.DEVNULL)
         with open_source(9000, 1) as source:
             held = [source.next_batch("30 s") for _ in range(3)]
         before = [batch["payload"].to_pylist() for batch in held]
@@ -467,9 +270,7 @@ def test_binding_again_and_again(steered):
 def test_the_device_goes_while_batches_are_held(peer, steered):
     steered(9000, 1)
     source = open_source(9000, 1)
-    command = ["ip", "netns", "exec", nic.FAR, sys.executable, "-c", textwrap.dedent(SEND)]
-    arguments = [nic.HERE[4], "9000", "1", "5000000"]
-    sender = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+    sender = start_sender(9000, total=5_000_000, stderr=subprocess.DEVNULL)
     held = [source.next_batch("30 s") for _ in range(2)]
     before = [batch["payload"].to_pylist() for batch in held]
     sender.kill()
@@ -482,3 +283,69 @@ def test_the_device_goes_while_batches_are_held(peer, steered):
     finally:
         nic.load()
     steered(9000, 1)  # the rules went with the device
+
+
+@pytest.mark.timeout(400)
+def test_a_gibibyte(steered, peer):
+    """Through 32 MiB, every byte compared, and none copied."""
+    total = (1 << 30) // 4
+    steered(9000, 1)
+    with open_source(9000, 1, accept=4, area="32 MiB") as source:
+        peer(9000, connections=4, total=total)
+        metrics = receive_all(source, 4, total)
+    assert metrics.bytes == (1 << 30) + 4
+    assert metrics.kernel_copied_bytes == metrics.copied_out_bytes == 0
+
+
+def test_more_returns_than_the_refill_ring_takes(steered, peer):
+    """What does not fit waits until the kernel has read the ring, which it does with new packets."""
+    steered(9000, 1)
+    total = 3_000_000
+    options = {
+        "zcrx": zc.Zcrx(refill_entries=8),
+        "batching": zc.Batching(max_rows=8),
+        "limits": zc.Limits(queue_batches=4096),
+    }
+    with open_source(9000, 1, copy_out="never", **options) as source:
+        for number in range(3):
+            peer(9000, total=total)
+            checker, held = Checker(), []
+            while sum(checker.positions.values()) <= total:
+                held.append(source.next_batch("20 s"))
+                checker.take(held[-1])
+            checker.check(1, total)
+            leased = source.metrics().chunks_leased
+            held.clear()
+            gc.collect()
+            if not number:  # nobody sends: the receiver must ask the kernel to read the ring
+                assert leased > 500
+                eventually(lambda: source.metrics().flushes > 30)
+        metrics = all_home(source)
+        assert metrics.returns_pending == 0
+    assert metrics.bytes == 3 * (total + 1)
+    assert metrics.alloc_fails == metrics.kernel_copied_bytes == 0
+
+
+@pytest.mark.parametrize("memory", ["own", "kernel"])
+def test_a_receiver_that_is_not_ours(steered, memory):
+    """The example of liburing receives and verifies; so the NIC is as it expects it."""
+    steered(9000, 1)
+    total = 10_000_000
+    receiver = subprocess.Popen(
+        [os.environ["ZCRX_ARROW_WITNESS"], "-p9000", "-izc0", "-q1", "-v", "-S8388608",
+         f"-s{total}", f"-r{['own', 'kernel'].index(memory)}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        eventually(lambda: netlink.queue("zc0", 1).holder == "io_uring")
+        before = nic.stats("zc0")["rx1_placed_bytes"]
+        letters = bytes(range(ord("a"), ord("z") + 1))
+        with dial((nic.HERE[4], 9000)) as sender:
+            sender.sendall((letters * (total // 26 + 1))[:total])
+            assert sender.recv(1) == b""
+        assert nic.stats("zc0")["rx1_placed_bytes"] - before >= total
+    finally:
+        receiver.terminate()
+        said = receiver.communicate()[0].decode()
+    assert receiver.returncode == -signal.SIGTERM, said
+    eventually(lambda: netlink.queue("zc0", 1).holder is None)

@@ -31,8 +31,11 @@ static int set_rings(struct net_device *dev, struct ethtool_ringparam *ring,
 		return -EINVAL;
 	}
 	WRITE_ONCE(priv->rx_pending, ring->rx_pending);
-	priv->tx_pending = ring->tx_pending;
-	return 0; /* the core keeps tcp_data_split and hds_thresh in dev->cfg */
+	WRITE_ONCE(priv->tx_pending, ring->tx_pending);
+	/* The core keeps them too, in dev->cfg. */
+	WRITE_ONCE(priv->split, kernel->tcp_data_split == ETHTOOL_TCP_DATA_SPLIT_ENABLED);
+	WRITE_ONCE(priv->hds_thresh, kernel->hds_thresh);
+	return 0;
 }
 
 /* --- channels ------------------------------------------------------------------------------ */
@@ -56,6 +59,8 @@ static int set_channels(struct net_device *dev, struct ethtool_channels *channel
 	if (running) {
 		int again = zs_open(dev);
 
+		if (again)
+			netif_close(dev);
 		code = code ? code : again;
 	}
 	return code;
@@ -90,6 +95,8 @@ static int set_rss(struct net_device *dev, struct ethtool_rxfh_param *rss,
 {
 	struct zs_priv *priv = netdev_priv(dev);
 
+	if (rss->hfunc != ETH_RSS_HASH_NO_CHANGE && rss->hfunc != ETH_RSS_HASH_TOP)
+		return -EOPNOTSUPP;
 	if (rss->indir)
 		memcpy(priv->indir, rss->indir, sizeof(priv->indir));
 	if (rss->key)
@@ -145,6 +152,8 @@ static int get_rules(struct net_device *dev, struct ethtool_rxnfc *cmd, u32 *loc
 	case ETHTOOL_GRXCLSRULE:
 		return zs_rule_get(priv, cmd);
 	case ETHTOOL_GRXCLSRLALL:
+		if (zs_rule_list(priv, NULL, 0) > cmd->rule_cnt)
+			return -EMSGSIZE;
 		cmd->rule_cnt = zs_rule_list(priv, locations, cmd->rule_cnt);
 		cmd->data = ZS_RULES;
 		return 0;
@@ -212,6 +221,8 @@ const struct ethtool_ops zs_ethtool_ops = {
 	.supported_ring_params = ETHTOOL_RING_USE_TCP_DATA_SPLIT | ETHTOOL_RING_USE_HDS_THRS,
 	.rxfh_max_num_contexts = ZS_CONTEXTS + 1,
 	.cap_rss_rxnfc_adds = 1,
+	/* These change what only RTNL protects. */
+	.op_needs_rtnl = ETHTOOL_OP_NEEDS_RTNL_SCHANNELS | ETHTOOL_OP_NEEDS_RTNL_GLINK,
 	.get_drvinfo = get_driver,
 	.get_link = ethtool_op_get_link,
 	.get_ringparam = get_rings,

@@ -60,10 +60,14 @@ static struct net_device *new_device(unsigned int number)
 	dev->ethtool_ops = &zs_ethtool_ops;
 	dev->queue_mgmt_ops = &zs_queue_ops;
 	dev->stat_ops = &zs_stat_ops;
+	/* A packet waits in a list: nobody else may use it meanwhile. And netpoll sends with interrupts
+	 * off, where the locks of the fault knobs cannot be taken. */
+	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
+	dev->priv_flags |= IFF_DISABLE_NETPOLL;
 	dev->min_mtu = ETH_MIN_MTU;
 	dev->max_mtu = 9000;
-	dev->hw_features = NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_TSO |
-			   NETIF_F_TSO6 | NETIF_F_GRO | NETIF_F_NTUPLE | NETIF_F_RXHASH;
+	dev->hw_features =
+		NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_NTUPLE;
 	dev->features = dev->hw_features & ~NETIF_F_NTUPLE;
 	dev->vlan_features = dev->features;
 	eth_hw_addr_random(dev);

@@ -61,7 +61,7 @@ static void queue_start(struct zs_priv *priv, struct zs_queue *queue)
 {
 	netif_queue_set_napi(priv->dev, queue->index, NETDEV_QUEUE_TYPE_RX, &queue->napi);
 	napi_enable_locked(&queue->napi);
-	WRITE_ONCE(priv->queues[queue->index], queue);
+	smp_store_release(&priv->queues[queue->index], queue);
 }
 
 /* After it nobody puts packets into the queue, and its NAPI does not run. */
@@ -81,8 +81,12 @@ int zs_open(struct net_device *dev)
 	struct zs_priv *priv = netdev_priv(dev);
 
 	for (unsigned int i = 0; i < dev->real_num_rx_queues; i++) {
-		struct zs_queue *queue = queue_new(dev, i, 0);
+		struct netdev_queue_config config;
+		struct zs_queue *queue;
 
+		/* A queue stays bound while the link is down, with the chunks that it was bound with. */
+		netdev_queue_config(dev, i, &config);
+		queue = queue_new(dev, i, get_order(config.rx_page_size));
 		if (IS_ERR(queue)) {
 			while (i--)
 				queue_free(queue_stop(priv, i));
@@ -90,7 +94,7 @@ int zs_open(struct net_device *dev)
 		}
 		queue_start(priv, queue);
 	}
-	netif_tx_start_all_queues(dev);
+	netif_tx_wake_all_queues(dev);
 	netif_carrier_on(dev);
 	return 0;
 }
@@ -215,8 +219,9 @@ static void stats_base(struct net_device *dev, struct netdev_queue_stats_rx *rx,
 	struct netdev_queue_stats_rx one_rx;
 	struct netdev_queue_stats_tx one_tx;
 
-	memset(rx, 0, sizeof(*rx));
-	memset(tx, 0, sizeof(*tx));
+	/* Only what queues count: for all else, "not known" is the right answer. */
+	rx->packets = rx->bytes = rx->alloc_fail = rx->hw_drops = rx->hw_drop_overruns = 0;
+	tx->packets = tx->bytes = 0;
 	for (unsigned int i = dev->real_num_rx_queues; i < ZS_MAX_QUEUES; i++) {
 		stats_rx(dev, i, &one_rx);
 		stats_tx(dev, i, &one_tx);

@@ -27,7 +27,8 @@ static bool parse_v4(const struct sk_buff *skb, unsigned int *header_bytes, stru
 	struct iphdr space;
 	const struct iphdr *ip = skb_header_pointer(skb, ETH_HLEN, sizeof(space), &space);
 
-	if (!ip || ip->version != 4 || ip->protocol != IPPROTO_TCP || ip_is_fragment(ip))
+	if (!ip || ip->version != 4 || ip->ihl < 5 || ip->protocol != IPPROTO_TCP ||
+	    ip_is_fragment(ip))
 		return false;
 	flow->source.s6_addr32[0] = ip->saddr;
 	flow->destination.s6_addr32[0] = ip->daddr;
@@ -64,13 +65,11 @@ bool zs_parse(const struct sk_buff *skb, unsigned int *header_bytes, struct zs_f
 static unsigned int linear_bytes(const struct zs_queue *queue, const struct sk_buff *sent)
 {
 	const struct zs_priv *priv = netdev_priv(queue->dev);
-	const struct netdev_config *config = queue->dev->cfg;
 	struct zs_flow flow;
 	unsigned int header_bytes;
 
 	if (!zs_parse(sent, &header_bytes, &flow) || priv->faults.linear ||
-	    config->hds_config != ETHTOOL_TCP_DATA_SPLIT_ENABLED ||
-	    sent->len - header_bytes <= config->hds_thresh)
+	    !READ_ONCE(priv->split) || sent->len - header_bytes <= READ_ONCE(priv->hds_thresh))
 		return sent->len;
 	return header_bytes;
 }
@@ -86,6 +85,7 @@ static int place(struct zs_queue *queue, struct sk_buff *skb, const struct sk_bu
 		unsigned int bytes = min(chunk, sent->len - from), size = chunk, offset = 0;
 		int n = skb_shinfo(skb)->nr_frags;
 		netmem_ref netmem;
+		dma_addr_t at;
 
 		if (n == MAX_SKB_FRAGS)
 			return -ENOMEM;
@@ -94,14 +94,32 @@ static int place(struct zs_queue *queue, struct sk_buff *skb, const struct sk_bu
 		netmem = page_pool_dev_alloc_netmem(queue->pool, &offset, &size);
 		if (!netmem)
 			return -ENOMEM;
-		skb_copy_bits(sent, from,
-			      phys_to_virt(page_pool_get_dma_addr_netmem(netmem) + offset), bytes);
+		at = page_pool_get_dma_addr_netmem(netmem);
+		/* A device's own memory, which this processor cannot write to. */
+		if (!pfn_valid(PHYS_PFN(at))) {
+			page_pool_put_full_netmem(queue->pool, netmem, true);
+			return -ENOMEM;
+		}
+		if (skb_copy_bits(sent, from, phys_to_virt(at + offset), bytes))
+			WARN_ON_ONCE(1);
 		/* Charged as drivers do: with the whole chunk, unless it is shared. */
 		skb_add_rx_frag_netmem(skb, n, netmem, offset, bytes, size);
 		queue->counters->placed_bytes += bytes;
 		from += bytes;
 	}
 	return 0;
+}
+
+/* The sender leaves checksums to be filled in, and nobody does: so they still are. */
+static void checksum(struct sk_buff *skb, const struct sk_buff *sent)
+{
+	if (sent->ip_summed == CHECKSUM_PARTIAL) {
+		skb->ip_summed = CHECKSUM_PARTIAL;
+		skb->csum_start = skb_headroom(skb) + skb_checksum_start_offset(sent);
+		skb->csum_offset = sent->csum_offset;
+	} else {
+		skb->ip_summed = CHECKSUM_NONE;
+	}
 }
 
 static void finish(struct zs_queue *queue, struct sk_buff *skb, const struct sk_buff *sent)
@@ -113,8 +131,8 @@ static void finish(struct zs_queue *queue, struct sk_buff *skb, const struct sk_
 		skb_shinfo(skb)->gso_segs = skb_shinfo(sent)->gso_segs;
 	}
 	skb_mark_for_recycle(skb);
+	checksum(skb, sent);
 	skb->protocol = eth_type_trans(skb, queue->dev);
-	skb->ip_summed = CHECKSUM_UNNECESSARY;
 	skb_record_rx_queue(skb, queue->index);
 	napi_gro_receive(&queue->napi, skb);
 }
@@ -124,9 +142,8 @@ static void receive(struct zs_queue *queue, struct sk_buff *sent)
 	unsigned int linear = linear_bytes(queue, sent);
 	struct sk_buff *skb = napi_alloc_skb(&queue->napi, linear);
 
-	queue->counters->packets++;
-	queue->counters->bytes += sent->len;
 	if (!skb) {
+		queue->counters->alloc_fail++;
 		queue->counters->drops++;
 		return;
 	}
@@ -141,6 +158,8 @@ static void receive(struct zs_queue *queue, struct sk_buff *sent)
 	}
 	if (linear > ETH_HLEN && linear == sent->len)
 		queue->counters->linear_bytes += linear;
+	queue->counters->packets++;
+	queue->counters->bytes += sent->len;
 	finish(queue, skb, sent);
 }
 

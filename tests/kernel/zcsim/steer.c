@@ -71,7 +71,8 @@ int zs_steer(const struct zs_priv *priv, const struct zs_flow *flow)
 	for (unsigned int i = 0; priv->dev->features & NETIF_F_NTUPLE && i < ZS_RULES; i++) {
 		const struct zs_rule *rule = &priv->rules[i];
 
-		if (!READ_ONCE(rule->used) || !matches(&rule->spec, flow))
+		/* Pairs with the release in zs_rule_insert(): then the rule is whole. */
+		if (!smp_load_acquire(&rule->used) || !matches(&rule->spec, flow))
 			continue;
 		queue = ethtool_get_flow_spec_ring(rule->spec.ring_cookie);
 		/* A rule that names a context adds its queue number to what the context says. */
@@ -84,6 +85,12 @@ int zs_steer(const struct zs_priv *priv, const struct zs_flow *flow)
 
 /* --- rules --------------------------------------------------------------------------------- */
 
+/* Type of service, traffic class: not looked at. */
+static bool has_class(const struct ethtool_rx_flow_spec *spec, u32 type)
+{
+	return type == TCP_V4_FLOW ? spec->m_u.tcp_ip4_spec.tos : spec->m_u.tcp_ip6_spec.tclass;
+}
+
 static int check_rule(const struct zs_priv *priv, const struct ethtool_rxnfc *cmd)
 {
 	const struct ethtool_rx_flow_spec *spec = &cmd->fs;
@@ -92,8 +99,11 @@ static int check_rule(const struct zs_priv *priv, const struct ethtool_rxnfc *cm
 
 	if (type != TCP_V4_FLOW && type != TCP_V6_FLOW)
 		return -EOPNOTSUPP;
-	if (spec->ring_cookie == RX_CLS_FLOW_DISC || context > ZS_CONTEXTS)
+	if (spec->ring_cookie == RX_CLS_FLOW_DISC || context > ZS_CONTEXTS ||
+	    ethtool_get_flow_spec_ring_vf(spec->ring_cookie) || has_class(spec, type))
 		return -EOPNOTSUPP;
+	if (spec->location >= ZS_RULES && spec->location != RX_CLS_LOC_ANY)
+		return -EINVAL;
 	if (ethtool_get_flow_spec_ring(spec->ring_cookie) >= priv->dev->real_num_rx_queues)
 		return -EINVAL;
 	return 0;

@@ -14,9 +14,11 @@ static void deliver(struct zs_priv *peer, struct sk_buff *skb)
 	struct zs_flow flow;
 	unsigned int header_bytes;
 	int index = zs_parse(skb, &header_bytes, &flow) ? zs_steer(peer, &flow) : 0;
-	struct zs_queue *queue = READ_ONCE(peer->queues[index]);
+	/* Pairs with the release in queue_start(). */
+	struct zs_queue *queue = smp_load_acquire(&peer->queues[index]);
 
 	if (!queue || !netif_running(peer->dev)) {
+		atomic64_inc(&peer->counters[index].overruns);
 		dev_kfree_skb_any(skb);
 		return;
 	}
@@ -54,6 +56,7 @@ static enum hrtimer_restart arrive(struct hrtimer *timer)
 		__skb_unlink(skb, &priv->late);
 		__skb_queue_tail(&due, skb);
 	}
+	priv->arriving = true;
 	if (skb)
 		hrtimer_start(timer, on_its_way(skb)->due, HRTIMER_MODE_ABS_SOFT);
 	spin_unlock_bh(&priv->late.lock);
@@ -61,17 +64,23 @@ static enum hrtimer_restart arrive(struct hrtimer *timer)
 	while ((skb = __skb_dequeue(&due)))
 		deliver(netdev_priv(priv->peer), skb);
 	rcu_read_unlock();
+	WRITE_ONCE(priv->arriving, false);
 	return HRTIMER_NORESTART;
 }
 
-/* True if it was taken. What comes after a delayed packet waits too: nobody overtakes. */
+/* True if it was taken. What comes after a delayed packet waits too: nobody overtakes. As many
+ * wait as the transmit ring has entries; more are lost. */
 static bool put_off(struct zs_priv *priv, struct sk_buff *skb)
 {
 	u32 delay_us = READ_ONCE(priv->faults.delay_us);
 	bool first;
 
-	if (!delay_us && skb_queue_empty_lockless(&priv->late))
+	if (!delay_us && skb_queue_empty_lockless(&priv->late) && !READ_ONCE(priv->arriving))
 		return false;
+	if (skb_queue_len_lockless(&priv->late) >= READ_ONCE(priv->tx_pending)) {
+		dev_kfree_skb_any(skb);
+		return true;
+	}
 	on_its_way(skb)->due = ktime_add_us(ktime_get(), delay_us);
 	spin_lock_bh(&priv->late.lock);
 	first = skb_queue_empty(&priv->late);
@@ -108,7 +117,7 @@ static struct sk_buff *reorder(struct zs_priv *priv, struct sk_buff *skb, u32 nu
 	if (priv->held) {
 		*after = priv->held;
 		priv->held = NULL;
-	} else if (every(priv->faults.reorder_every, number)) {
+	} else if (every(READ_ONCE(priv->faults.reorder_every), number)) {
 		priv->held = skb;
 		skb = NULL;
 	}
@@ -131,10 +140,10 @@ netdev_tx_t zs_transmit(struct sk_buff *skb, struct net_device *dev)
 	struct sk_buff *packets[2];
 
 	skb_reset_mac_header(skb);
-	skb_orphan(skb);
 	skb_tx_timestamp(skb);
+	skb_orphan(skb);
 	count(priv, skb);
-	if (every(priv->faults.drop_every, number)) {
+	if (every(READ_ONCE(priv->faults.drop_every), number)) {
 		dev_kfree_skb_any(skb);
 		return NETDEV_TX_OK;
 	}

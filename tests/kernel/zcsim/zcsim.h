@@ -39,9 +39,9 @@
 /* Of a queue's number: they outlive restarts. */
 struct zs_counters {
 	/* written by its NAPI alone */
-	u64 packets, bytes;
-	u64 placed_bytes; /* payload that went to the pool's chunks */
-	u64 linear_bytes; /* packets whose payload stayed with the headers */
+	u64 packets, bytes; /* passed to the stack */
+	u64 placed_bytes;   /* payload that went to the pool's chunks */
+	u64 linear_bytes;   /* of packets that stayed with their headers */
 	u64 alloc_fail, drops;
 	/* written under the lock of the transmit queue of this number */
 	u64 sent_packets, sent_bytes;
@@ -90,13 +90,18 @@ struct zs_priv {
 	u32 context_indir[ZS_CONTEXTS + 1][ZS_INDIR]; /* by context, from 1 */
 	u8 key[ZS_KEY_BYTES];
 	struct zs_rule rules[ZS_RULES];
-	u32 rx_pending, tx_pending; /* ring sizes: packets that wait for a queue's NAPI */
+	/* ring sizes: packets that wait for a queue's NAPI; that are on their way, with a delay */
+	u32 rx_pending, tx_pending;
+	/* Copies: the core replaces dev->cfg without waiting for who reads it. */
+	bool split;
+	u32 hds_thresh;
 	struct bpf_prog *xdp;
 	struct zs_faults faults;
 	atomic_t sent;        /* packets, for the faults */
 	struct sk_buff *held; /* waits for its successor */
 	spinlock_t held_lock;
-	struct sk_buff_head late; /* wait for their time, in order; its lock covers the timer too */
+	struct sk_buff_head late; /* wait for their time, in order; its lock covers the next two */
+	bool arriving;            /* some of them are being delivered */
 	struct hrtimer late_timer;
 	struct dentry *debugfs;
 };

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The software NIC for a test, without faults before and after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.guest import nic
+from tests.kernel.guest.feed import start_sender
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+@pytest.fixture(scope="module")
+def huge_pages():
+    """Enough for two areas of 16 MiB: the kernel lets go of one a moment after its ring is closed."""
+    pages = Path("/proc/sys/vm/nr_hugepages")
+    pages.write_text("16")
+    assert int(pages.read_text()) == 16
+    yield
+    pages.write_text("0")
+
+
+@pytest.fixture
+def wired(card):
+    """The card; its faults are taken away at the end."""
+    yield
+    for device in ("zc0", "zc1"):
+        for name in ("drop_every", "reorder_every", "fail_restarts", "delay_us"):
+            nic.knob(device, name, 0)
+        for name in ("linear", "share", "refuse_split"):
+            nic.knob(device, name, False)
+
+
+@pytest.fixture
+def steered(wired):
+    rules: list[int] = []
+
+    def to(port: int, queue: int) -> None:
+        rules.extend(nic.steer("zc0", port, queue))
+
+    yield to
+    nic.forget("zc0", rules)
+
+
+@pytest.fixture
+def peer(wired):
+    """Senders that must get to their end."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(port: int, **options) -> None:
+        running.append(start_sender(port, **options))
+
+    yield start
+    for process in running:
+        assert process.wait(60) == 0, "a sender failed"
