@@ -8,7 +8,7 @@ Live network bytes as Arrow record batches.
 ...         print(batch.num_rows)
 """
 
-from zcrx_arrow import errors, framing
+from zcrx_arrow import errors, framing, nic
 from zcrx_arrow.config import Area, Batching, Limits, NicQueue, Reconnect, Zcrx
 from zcrx_arrow.errors import ZcrxError
 from zcrx_arrow.metrics import Metrics
@@ -32,5 +32,6 @@ __all__ = [
     "errors",
     "framing",
     "listen",
+    "nic",
     "probe",
 ]

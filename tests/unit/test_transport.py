@@ -100,7 +100,7 @@ class Machine:
 
     def __init__(self, patch, **state) -> None:
         self.driver = "mlx5_core"
-        self.split = Rings("enabled", 0)
+        self.split = Rings("on", 0)
         self.program = None
         self.holder = None
         self.__dict__.update(state)
@@ -111,7 +111,7 @@ class Machine:
         patch.setattr(preflight, "driver_of", lambda _: self.driver)
         patch.setattr(netlink, "rings", lambda _: self.split)
         patch.setattr(netlink, "xdp_program", lambda _: self.program)
-        patch.setattr(netlink, "queue", lambda *_: QueueState(5, self.holder))
+        patch.setattr(netlink, "queue", lambda *_: QueueState(1, 5, self.holder))
 
 
 NIC = NicQueue("eth7", 1)
@@ -132,9 +132,9 @@ def test_nothing_in_the_way(monkeypatch):
     [
         ({"driver": "igb"}, errno.EOPNOTSUPP, "driver igb", False),
         ({"driver": None}, errno.EOPNOTSUPP, "no hardware", True),
-        ({"split": Rings("disabled", 0)}, errno.EINVAL, "split of eth7 is disabled", True),
-        ({"split": Rings("unknown", 0)}, errno.EINVAL, "split of eth7 is unknown", False),
-        ({"split": Rings("enabled", 256)}, errno.EINVAL, "hds-thresh of eth7 is 256", True),
+        ({"split": Rings("off", 0)}, errno.EINVAL, "split of eth7 is off", True),
+        ({"split": Rings("auto", 0)}, errno.EINVAL, "split of eth7 is auto", False),
+        ({"split": Rings("on", 256)}, errno.EINVAL, "hds-thresh of eth7 is 256", True),
         ({"program": 12}, errno.EEXIST, "XDP program (id 12)", True),
     ],
 )
@@ -150,7 +150,7 @@ def test_what_stands_in_the_way(monkeypatch, state, number, words, certain):
 
 
 def test_a_failure_is_explained_by_what_was_found(monkeypatch):
-    Machine(monkeypatch, split=Rings("unknown", 0))
+    Machine(monkeypatch, split=Rings("auto", 0))
     bare = from_core(-errno.EINVAL, "zcrx", "the kernel says no")
     explained = preflight.explain(bare, NIC, Area())
     assert "the kernel says no: header/data split" in str(explained)
@@ -184,7 +184,7 @@ def test_waiting_for_a_queue_ends(monkeypatch):
 
 
 def test_huge_pages_that_nobody_has_reserved(monkeypatch):
-    monkeypatch.setattr(preflight, "_huge_pages", lambda: (1, 2 << 20))
+    monkeypatch.setattr(preflight, "huge_pages", lambda: (1, 2 << 20))
     (finding,) = preflight._memory(Area(size="8 MiB", huge_pages=True))
     assert "needs 4 huge pages of 2 MiB, and 1 are free" in finding.cause
 

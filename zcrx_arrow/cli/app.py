@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from zcrx_arrow.cli import nic
 from zcrx_arrow.cli.demo import demo
+from zcrx_arrow.cli.doctor import doctor
 from zcrx_arrow.cli.receive import receive
 from zcrx_arrow.cli.send import send
 
@@ -24,6 +26,8 @@ app = typer.Typer(
 app.command()(receive)
 app.command()(send)
 app.command()(demo)
+app.command()(doctor)
+app.add_typer(nic.app, name="nic")
 
 
 def _print_version(wanted: bool) -> None:

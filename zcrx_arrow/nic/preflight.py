@@ -185,7 +185,7 @@ def _memory(area: Area) -> Iterator[Finding]:
             "unit), give the process CAP_IPC_LOCK, or ask for a smaller area.",
         )
     if area.huge_pages:
-        free, page = _huge_pages()
+        free, page = huge_pages()
         need = -(-size // page) if page else 0
         if not page or free < need:
             yield Finding(
@@ -195,7 +195,7 @@ def _memory(area: Area) -> Iterator[Finding]:
             )
 
 
-def _huge_pages() -> tuple[int, int]:
+def huge_pages() -> tuple[int, int]:
     """Free huge pages, and bytes of one (/proc/meminfo)."""
     values = {}
     for line in Path("/proc/meminfo").read_text().splitlines():
@@ -270,13 +270,13 @@ def _split(interface: str) -> Iterator[Finding]:
             certain=False,
         )
         return
-    if rings.tcp_data_split != "enabled":
+    if rings.tcp_data_split != "on":
         yield Finding(
             errno.EINVAL,
             f"header/data split of {interface} is {rings.tcp_data_split or 'not offered'}",
             f"'ethtool -G {interface} tcp-data-split on' (mlx5: first 'ethtool -K {interface} "
-            "rx-gro-hw on').",
-            certain=rings.tcp_data_split == "disabled",
+            f"rx-gro-hw on'); 'zcrx-arrow nic apply {interface} --port PORT' does all that it takes.",
+            certain=rings.tcp_data_split == "off",
         )
     if rings.hds_thresh:
         yield Finding(
@@ -308,7 +308,7 @@ def _holder(nic: NicQueue) -> Iterator[Finding]:
     with contextlib.suppress(OSError):
         holder = netlink.queue(nic.interface, nic.queue).holder
         if holder is not None:
-            processes = ", ".join(_ring_owners()) if holder == "io_uring" else ""
+            processes = ", ".join(ring_owners()) if holder == "io_uring" else ""
             yield Finding(
                 errno.EEXIST,
                 f"queue {nic.queue} of {nic.interface} is held by {holder}"
@@ -327,7 +327,7 @@ def _links(process: Path) -> set[str]:
     return links
 
 
-def _ring_owners() -> list[str]:
+def ring_owners() -> list[str]:
     """List the processes that have an io_uring or an exported registration open."""
     owners = []
     for process in Path("/proc").glob("[0-9]*"):
