@@ -58,7 +58,7 @@ test-python: $(VENV)/.installed
 test-kernel: build/asan
 	$(BIN)/meson compile -C build/asan
 	ZCRX_ARROW_TEST_TRANSPORTS=nodev,zcrx $(BIN)/python -m tests.kernel.vm --timeout 1000 -- \
-		python -m pytest -p no:cacheprovider \
+		python -m pytest -p no:cacheprovider --durations=15 \
 		tests/integration tests/faults/test_backpressure.py tests/faults/test_input.py \
 		tests/lifetime/test_lifetime.py \
 		--deselect tests/lifetime/test_lifetime.py::test_interpreter_exit_in_any_state \

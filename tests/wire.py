@@ -53,6 +53,14 @@ class Wire:
         host = self.here if family == 4 else self.here6
         return zc.listen((host, 0), transport=self.transport, nic=self.queue, **options)
 
+    def some(self, times: int) -> int:
+        """
+        Give how often to repeat what opens sources.
+
+        Binding and unbinding a queue takes a tenth of a second, and has tests of its own.
+        """
+        return times if self.queue is None else max(5, times // 10)
+
     def connect(self, port: int, **options: Any) -> zc.Source:
         """Open a source that dials a peer."""
         host = "localhost" if self.queue is None else self.far

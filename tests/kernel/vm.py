@@ -8,6 +8,7 @@ this program's. The guest sees the same virtual environment; what it writes is g
 for the results folder.
 
     python -m tests.kernel.vm [--memory 3G] [--timeout 900] -- COMMAND...
+    python -m tests.kernel.vm --prepare
 
 KERNEL=path takes another kernel, KVM=1 hardware virtualisation.
 """
@@ -128,14 +129,28 @@ def _guest_script(command: list[str], results: Path, nic: dict[str, str]) -> str
     )
 
 
+def _card() -> tuple[list[str], str]:
+    """
+    Give a network card that is connected to nothing, for what its driver can and cannot do.
+
+    It has several queues only on a tap, which root makes in a network namespace of its own: a
+    prefix for the command, and QEMU's options.
+    """
+    device = "-device virtio-net-pci,netdev=card"
+    if os.geteuid() == 0 and Path("/dev/net/tun").exists() and shutil.which("unshare"):
+        tap = "-netdev tap,id=card,ifname=card0,script=no,downscript=no,queues=4"
+        return ["unshare", "--net"], f"{tap} {device},mq=on,rss=on,vectors=10"
+    return [], f"-netdev hubport,id=card,hubid=0 {device}"
+
+
 def _boot(kernel: Path, script: Path, results: Path, memory: str) -> subprocess.Popen[bytes]:
+    prefix, card = _card()
     shared = (
         f"-fsdev local,id={WARM},path=/,security_model=none,readonly=on,multidevs=remap "
-        f"-device virtio-9p-pci,fsdev={WARM},mount_tag={WARM} "
-        # A network card that is connected to nothing, for what its driver cannot do.
-        "-netdev hubport,id=card,hubid=0 -device virtio-net-pci,netdev=card"
+        f"-device virtio-9p-pci,fsdev={WARM},mount_tag={WARM} {card}"
     )
     command = [
+        *prefix,
         str(Path(sys.prefix) / "bin/vng"),
         "--run",
         str(kernel),
@@ -184,9 +199,14 @@ def _follow(guest: subprocess.Popen[bytes], output: Path, timeout: float) -> boo
         time.sleep(0.2)
 
 
-def run(command: list[str], *, memory: str = "3G", timeout: float = 900) -> int:
+def prepare() -> tuple[Path, dict[str, str]]:
     """
-    Boot, run, and give the command's exit code.
+    Get the kernel and all that its guest needs.
+
+    Returns
+    -------
+    Path, dict
+        The kernel; the guest's environment for the software NIC.
 
     Raises
     ------
@@ -196,9 +216,21 @@ def run(command: list[str], *, memory: str = "3G", timeout: float = 900) -> int:
     _need_tools()
     try:
         kernel = packages.kernel()
-        nic = _software_nic(kernel)
+        return kernel, _software_nic(kernel)
     except packages.ArchiveError as error:
         raise Unavailable(f"{error}; KERNEL=path/to/vmlinuz takes another kernel") from error
+
+
+def run(command: list[str], *, memory: str = "3G", timeout: float = 900) -> int:
+    """
+    Boot, run, and give the command's exit code.
+
+    Raises
+    ------
+    Unavailable
+        If a tool or the kernel is missing.
+    """
+    kernel, nic = prepare()
     with tempfile.TemporaryDirectory(prefix="zcrx-vm-") as folder:
         results = Path(folder)
         script = results / "guest.sh"
@@ -235,9 +267,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.vm", description=__doc__)
     parser.add_argument("--memory", default="3G")
     parser.add_argument("--timeout", type=float, default=900, help="seconds")
-    parser.add_argument("command", nargs="+")
+    parser.add_argument("--prepare", action="store_true", help="only get what it takes")
+    parser.add_argument("command", nargs="*")
     given = parser.parse_args()
+    if not given.prepare and not given.command:
+        parser.error("a command is missing")
     try:
+        if given.prepare:
+            prepare()
+            return 0
         return run(given.command, memory=given.memory, timeout=given.timeout)
     except Unavailable as error:
         print(f"no virtual machine: {error}", file=sys.stderr)

@@ -111,7 +111,7 @@ def test_a_stream_ends_when_its_source_is_collected(wire):
 
 
 def test_close_while_others_wait(wire):
-    for _ in range(20):
+    for _ in range(wire.some(20)):
         source = wire.listen()
         found = []
 
@@ -137,11 +137,11 @@ def test_many_sources_leave_nothing_behind(wire):
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
-    for _ in range(20):
+    for _ in range(wire.some(20)):
         cycle()
     gc.collect()
     fds, pages = open_fds(), resident()
-    for _ in range(200):
+    for _ in range(wire.some(200)):
         cycle()
     gc.collect()
     eventually(lambda: open_fds() <= fds)

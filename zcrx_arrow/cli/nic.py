@@ -22,7 +22,7 @@ from zcrx_arrow.nic.checks import Check
 from zcrx_arrow.nic.journal import Journal, Record
 from zcrx_arrow.nic.state import Interface, plain
 
-__all__ = ["app"]
+__all__ = ["app", "print_plan"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -154,10 +154,11 @@ def plan(
         if as_json:
             print(json.dumps(found.to_json(), indent=1))
             return
-        _print_plan(found)
+        print_plan(found)
 
 
-def _print_plan(found: nic.Plan) -> None:
+def print_plan(found: nic.Plan) -> None:
+    """Show a plan to a person."""
     listed = ", ".join(map(str, found.queues))
     print(f"{found.interface} ({found.driver}): queue {listed} for zero-copy receive")
     table = _table("", "step", "because", "back with")

@@ -275,7 +275,7 @@ def _split(interface: str) -> Iterator[Finding]:
             errno.EINVAL,
             f"header/data split of {interface} is {rings.tcp_data_split or 'not offered'}",
             f"'ethtool -G {interface} tcp-data-split on' (mlx5: first 'ethtool -K {interface} "
-            f"rx-gro-hw on'); 'zcrx-arrow nic apply {interface} --port PORT' does all that it takes.",
+            f"rx-gro-hw on'); 'zcrx-arrow nic apply {interface} --port PORT' does all it takes.",
             certain=rings.tcp_data_split == "off",
         )
     if rings.hds_thresh:

@@ -31,7 +31,7 @@ def test_the_twin_completes_as_the_kernel_does(program):
 @pytest.mark.timeout(320)
 @pytest.mark.parametrize("transport", ["nodev", "copy"])
 def test_the_same_schedules_end_alike(transport):
-    assert "agree" in run("test_differential", transport, "1", "100")
+    assert "agree" in run("test_differential", transport, "1", "50")
 
 
 @pytest.fixture
@@ -49,4 +49,4 @@ def test_the_twin_completes_as_the_kernel_does_with_a_nic(wire_of_c):
 
 @pytest.mark.timeout(320)
 def test_the_same_schedules_end_alike_with_a_nic(wire_of_c):
-    assert "agree" in run("test_differential", "zcrx", "1", "60", *wire_of_c)
+    assert "agree" in run("test_differential", "zcrx", "1", "50", *wire_of_c)

@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 import zcrx_arrow as zc
-from tests.conftest import ROOT, eventually
+from tests.conftest import ROOT, eventually, unavailable
 from tests.kernel.guest import nic as card_nic
 from tests.kernel.guest.feed import Checker, all_home, receive_all
 from tests.wire import dial
@@ -431,18 +431,46 @@ def test_the_dry_run_does_the_same(fresh):
 # --- other cards --------------------------------------------------------------------------------
 
 
-def test_a_card_that_cannot(card):
-    """virtio-net: no split, no rules; and it is told in words."""
+@pytest.fixture
+def virtio(card):
+    """The virtual machine's own card."""
     name = next(
-        name for _, name in socket.if_nameindex()
-        if (d := nic.inspect(name).driver) and d.name == "virtio_net"
-    )  # fmt: skip
+        name
+        for _, name in socket.if_nameindex()
+        if (driver := nic.inspect(name).driver) and driver.name == "virtio_net"
+    )
     card_nic.run("ip", "link", "set", name, "up")
+    return Device(name)
+
+
+def test_a_card_that_cannot(virtio):
+    """virtio-net: no split, no rules; and it is told in words."""
     with pytest.raises(UnsupportedError) as caught:
-        nic.apply(name, port=9000)
-    assert f"{name} (virtio_net)" in str(caught.value)
+        nic.apply(virtio.name, port=9000)
+    assert f"{virtio.name} (virtio_net)" in str(caught.value)
     assert "no flow rules" in str(caught.value)
     assert "does not offer header/data split" in str(caught.value)
+    with pytest.raises(OSError, match="tcp-data-split"):  # the kernel's own sentence
+        virtio.set_rings(split="on")
+
+
+def test_channels_and_rss_of_another_driver(virtio):
+    """virtio-net on a tap with several queues: what it can, set, read back and set back."""
+    channels = virtio.channels()
+    if channels.combined_max < 4:
+        unavailable("the virtual machine has no card with several queues: that takes root and tun")
+    before = channels.combined
+    virtio.set_channels(combined=4)
+    assert virtio.channels().combined == 4
+    table = virtio.rss().table
+    assert len(table) == 128
+    wanted = tuple(1 + place % 3 for place in range(128))
+    virtio.set_rss(wanted)
+    assert virtio.rss().table == wanted
+    virtio.set_rss(table)
+    assert virtio.rss().table == table
+    virtio.set_channels(combined=before)
+    assert virtio.channels() == channels
 
 
 # --- byte for byte what the ethtool program sends -----------------------------------------------
