@@ -62,7 +62,9 @@ class FakeNic(Device):
 
     def __init__(self, state: State, driver: str = "zcsim", rules_max: int = 64) -> None:
         super().__init__("fake0")
-        self.state, self.driver_name, self.rules_size = state, driver, rules_max
+        # mlx5 does not tell how many rules there may be where others do
+        self.rules_size = 0 if driver == "mlx5_core" else rules_max
+        self.state, self.driver_name = state, driver
         self.changes = 0
         self.revive()
         self.ignores: set[str] = set()
@@ -105,6 +107,14 @@ class FakeNic(Device):
             raise Died
         return Link(index=7, up=self.state.up, xdp=self.state.xdp)
 
+    def index(self) -> int:
+        if self.dead:
+            raise Died
+        return 7
+
+    def name_of(self, index: int) -> str | None:
+        return self.name if index == 7 else None
+
     def driver(self) -> Driver:
         return Driver(self.driver_name, "1", "fw", "0000:01:00.0")
 
@@ -131,8 +141,8 @@ class FakeNic(Device):
     def rules(self) -> tuple[Rule, ...]:
         return tuple(self.state.rules[place] for place in sorted(self.state.rules))
 
-    def rules_max(self) -> int:
-        return self.rules_size
+    def rules_max(self) -> int | None:
+        return self.rules_size or None
 
     def queues(self) -> tuple[QueueState, ...]:
         return tuple(
@@ -211,6 +221,8 @@ class FakeNic(Device):
         self.change("delete context")
         if any(rule.context == context for rule in self.state.rules.values()):
             raise refuse(errno.EBUSY)
+        if context not in self.state.contexts:
+            raise refuse(errno.ENOENT)
         del self.state.contexts[context]
         self.done()
 
@@ -219,7 +231,7 @@ class FakeNic(Device):
             return 0
         if "rx-ntuple-filter" not in self.state.active:
             raise refuse(errno.EOPNOTSUPP)
-        free = (place for place in range(self.rules_size) if place not in self.state.rules)
+        free = (place for place in range(self.rules_size or 1024) if place not in self.state.rules)
         place = next(free, None)
         if place is None:
             raise refuse(errno.ENOSPC)
@@ -229,6 +241,8 @@ class FakeNic(Device):
 
     def delete_rule(self, location: int) -> None:
         self.change("delete rule")
+        if location not in self.state.rules:
+            raise refuse(errno.ENOENT)
         del self.state.rules[location]
         self.done()
 
@@ -240,7 +254,7 @@ def interface_of(fake: FakeNic):
     return Interface(
         name=fake.name, index=7, up=fake.state.up, driver=fake.driver(), channels=fake.channels(),
         rings=fake.rings(), features=fake.features(), rss=fake.rss(), contexts=fake.contexts(),
-        rules=fake.rules(), rules_max=fake.rules_size, xdp=fake.state.xdp, queues=fake.queues(),
+        rules=fake.rules(), rules_max=fake.rules_max(), xdp=fake.state.xdp, queues=fake.queues(),
         numa_node=0, missing={},
     )  # fmt: skip
 

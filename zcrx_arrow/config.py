@@ -318,7 +318,9 @@ class NicQueue:
     @classmethod
     def of(cls, value: NicQueue | str) -> NicQueue:
         """
-        Make one from what ``nic=`` takes: a `NicQueue`, or text such as ``"eth0:3"``.
+        Make one from what ``nic=`` takes: a `NicQueue`, or text.
+
+        Such as ``"eth0:3"``, or ``"eth0:3/2,3"`` with the queues that it shares connections with.
 
         Raises
         ------
@@ -326,10 +328,15 @@ class NicQueue:
             If it is neither.
         """
         if isinstance(value, str):
-            interface, colon, queue = value.rpartition(":")
-            if not colon or not queue.isdecimal():
-                raise ConfigError(f"nic={value!r} must be 'interface:queue', such as 'eth0:3'")
-            return cls(interface, int(queue))
+            interface, colon, rest = value.rpartition(":")
+            queue, _, share = rest.partition("/")
+            shared = share.split(",") if share else []
+            if not colon or not all(number.isdecimal() for number in (queue, *shared)):
+                raise ConfigError(
+                    f"nic={value!r} must be 'interface:queue', such as 'eth0:3', or "
+                    "'eth0:3/2,3' for one of several"
+                )
+            return cls(interface, int(queue), tuple(map(int, shared)))
         try:
             return cls(value.interface, value.queue, getattr(value, "share", ()))
         except AttributeError:
@@ -337,7 +344,8 @@ class NicQueue:
 
     def __str__(self) -> str:
         """Write it as ``nic=`` takes it."""
-        return f"{self.interface}:{self.queue}"
+        share = f"/{','.join(map(str, self.share))}" if self.share else ""
+        return f"{self.interface}:{self.queue}{share}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

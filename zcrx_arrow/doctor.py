@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from zcrx_arrow import nic
 from zcrx_arrow.errors import ZcrxError
+from zcrx_arrow.nic.journal import Journal
 from zcrx_arrow.nic.preflight import (
     driver_of,
     has_capability,
@@ -45,9 +46,10 @@ class Interface:
     name: str
     driver: str | None
     ready: bool
+    """Whether it can; what is left to be done, if anything, is in ``why``."""
     why: str
     auto: str
-    """What ``transport="auto"`` would take with ``nic=`` of this interface."""
+    """What ``transport="auto"`` would take now, with ``nic=`` of this interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,24 +213,26 @@ def _interface(name: str, features: Features) -> Interface:
     fallback = "none" if features.io_uring else "copy"
     if name == "lo" or (driver is None and not Path(f"/sys/class/net/{name}/device").exists()):
         return Interface(name, driver, ready=False, why="no hardware", auto=fallback)
+    allowed = has_capability(_CAP_NET_ADMIN) and in_initial_user_namespace()
+    able = not features.zcrx_ring and features.zcrx in (None, "EPERM")
     try:
+        record = Journal(name).read()
+        if record is not None and record.interface == name:
+            listed = ", ".join(map(str, record.queues))
+            why = f"made ready by {record.who}: queue {listed}"
+            auto = "zcrx" if able and allowed else fallback
+            return Interface(name, driver, ready=able, why=why, auto=auto)
         found = nic.plan(name, port=1)
     except ZcrxError as error:
         why = (error.strerror or "").removeprefix(f"{name} ").removeprefix(f"({driver}) ")
         return Interface(name, driver, ready=False, why=why, auto=fallback)
-    if features.zcrx_ring or features.zcrx not in (None, "EPERM"):
+    if not able:
         return Interface(
             name, driver, ready=False, why="it could, the kernel cannot", auto=fallback
         )
     todo = f"'zcrx-arrow nic apply {name} --port PORT' makes it ready: {len(found.steps)} steps"
-    allowed = has_capability(_CAP_NET_ADMIN) and in_initial_user_namespace()
-    return Interface(
-        name,
-        driver,
-        ready=True,
-        why=todo if allowed else "it could, this process may not (CAP_NET_ADMIN)",
-        auto="zcrx" if allowed else fallback,
-    )
+    why = todo if allowed else "it could, this process may not (CAP_NET_ADMIN)"
+    return Interface(name, driver, ready=True, why=why, auto=fallback)
 
 
 def _next(machine: tuple[Finding, ...], interfaces: tuple[Interface, ...], auto: str) -> list[str]:

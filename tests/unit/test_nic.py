@@ -39,13 +39,12 @@ def journal(tmp_path):
 
 def ready(device: FakeNic, journal: Journal, *, owned: bool = False, **wanted):
     request = Request.of(**wanted)
-    record, fresh = manage.prepare(device, journal, request, owned=owned)
-    return record, fresh
+    return manage.prepare(device, journal, request, owned=owned)
 
 
 def back(device: FakeNic, journal: Journal) -> None:
     with journal.locked():
-        manage.take_back(device, journal, journal.read())
+        manage._take_back(device, journal, journal.read())
 
 
 def new(driver: str = "zcsim", **values) -> FakeNic:
@@ -59,8 +58,7 @@ def new(driver: str = "zcsim", **values) -> FakeNic:
 def test_ready_and_back(driver, queues, journal):
     device = new(driver)
     before = device.looks()
-    record, fresh = ready(device, journal, port=9000, queues=queues)
-    assert fresh
+    record = ready(device, journal, port=9000, queues=queues)
     assert (device.state.split, device.state.thresh or 0) == ("on", 0)
     assert not set(device.state.table) & set(record.queues)
     assert "rx-ntuple-filter" in device.state.active
@@ -68,7 +66,7 @@ def test_ready_and_back(driver, queues, journal):
     assert {rule.match for rule in rules} == {Match(4, 9000), Match(6, 9000)}
     handles = manage.handles(record)
     assert [each.queue for each in handles] == list(record.queues)
-    found = checks._checks(device.inspect(), record.queues, record.request.matches)
+    found = checks.checks_of(device.inspect(), record.queues, record.request.matches)
     assert all(check.ok for check in found)
     back(device, journal)
     assert device.looks() == before
@@ -119,7 +117,7 @@ def test_split_is_set_even_if_it_seems_to_be():
 def test_more_queues_if_there_are_too_few(journal):
     device = new(channels=1)
     before = device.looks()
-    record, _ = ready(device, journal, port=9000)
+    record = ready(device, journal, port=9000)
     assert device.state.channels == 2
     assert record.queues == (1,)
     assert set(device.state.table) == {0}
@@ -208,7 +206,7 @@ def test_always_back(tmp_path, state, driver, queues, trouble, when):
         device.ignores = {("rings", "rss", "rule", "context", "channels")[when % 5]}
     wanted = {"port": 70000 - 4999, "queues": queues}
     try:
-        record, _ = ready(device, journal, **wanted)
+        record = ready(device, journal, **wanted)
     except ZcrxError:
         assert device.looks() == before, "a failure left something behind"
         assert journal.read() is None
@@ -274,10 +272,9 @@ def test_without_the_capability(journal, monkeypatch):
 def test_twice_is_harmless(journal):
     device = new()
     before = device.looks()
-    record, _ = ready(device, journal, port=9000)
+    record = ready(device, journal, port=9000)
     once, changes = device.snapshot(), device.changes
-    again, fresh = ready(device, journal, port=9000)
-    assert (again, fresh) == (record, False)
+    assert ready(device, journal, port=9000) == record
     assert (device.state, device.changes) == (once, changes)
     device.state.split = "off"  # somebody has meddled
     ready(device, journal, port=9000)
@@ -315,9 +312,10 @@ def test_another_process_is_named(journal):
         living.kill()
         living.wait()
     # Now it is dead: what it left is set back, and done anew.
-    record, fresh = ready(device, journal, port=9000, owned=True)
-    assert fresh
-    assert record.mine
+    record = ready(device, journal, port=9001, owned=True)
+    assert record.owner_lives
+    with pytest.raises(ZcrxError, match=f"by process {os.getpid()}"):
+        ready(device, journal, port=9001, owned=True)
 
 
 def test_what_apply_did_a_block_leaves(journal, monkeypatch):
@@ -337,7 +335,7 @@ def test_what_apply_did_a_block_leaves(journal, monkeypatch):
 
 def test_several_queues_share_a_port(journal):
     device = new()
-    record, _ = ready(device, journal, port=[9000, 9001], queues=2)
+    record = ready(device, journal, port=[9000, 9001], queues=2)
     first, second = manage.handles(record)
     assert first == NicQueue("fake0", 2, share=(2, 3))
     assert second == NicQueue("fake0", 3, share=(2, 3))
@@ -369,7 +367,11 @@ def test_after_a_reboot_or_without_its_card_the_state_is_void(journal):
     assert journal.read() is None
     journal.path.write_text(json.dumps(values | {"index": 99}))
     fresh = new()
-    assert ready(fresh, journal, port=9000)[1]
+    assert ready(fresh, journal, port=9000).index == 7
+    journal.path.write_text(json.dumps(values | {"interface": "eth9", "index": 9}))
+    with pytest.raises(ConfigError, match="is of eth9, not of fake0"):
+        back(fresh, journal)
+    assert journal.path.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1}'])
@@ -451,6 +453,10 @@ def test_what_stands_in_the_way(state, wanted, words, number, journal):
         ({"port": 1, "queues": []}, "must name some queues"),
         ({"port": 1, "queues": [2, 2]}, "each once"),
         ({"source_port": -1}, "source_port=-1"),
+        ({"port": 9000.0}, "numbers, or lists"),
+        ({"port": 1, "queues": None}, "numbers, or lists"),
+        ({"source": 123}, "must be an address"),
+        ({"source": "fe80::1%eth0"}, "no plain IPv6 address"),
     ],
 )
 def test_nonsense(wanted, words):
@@ -483,3 +489,82 @@ def test_the_manual_shows_what_is_done():
     from tests.show_plans import transcript
 
     assert transcript() in (ROOT / "docs/nic.md").read_text()
+
+
+def test_addresses_are_those_that_are_read_back(journal):
+    device = new()
+    ready(device, journal, source="FD00:0:0::7", source_port=77)
+    assert [rule.match.source for rule in device.rules()] == ["fd00::7"]
+
+
+def test_what_a_driver_makes_of_a_rule_is_taken_away(journal, monkeypatch):
+    device = new()
+    before = device.looks()
+    insert = device.insert_rule
+
+    def otherwise(match, queue, context):
+        place = insert(match, queue, context)
+        device.state.rules[place] = Rule(place, queue, context, None)
+        return place
+
+    monkeypatch.setattr(device, "insert_rule", otherwise)
+    with pytest.raises(ZcrxError, match="had no effect"):
+        ready(device, journal, port=9000)
+    assert device.looks() == before
+
+
+def test_a_table_that_the_driver_fills_anew(journal, monkeypatch):
+    """With more channels it becomes longer, and leads to the new queue."""
+    device = new(channels=2, table=(0, 0, 1, 1) * 16)
+    before = device.looks()
+    change = device.set_channels
+
+    def anew(**options):
+        change(**options)
+        device.state.table = default_table(device.state.channels) * (
+            2 if options["combined"] > 2 else 1
+        )
+        if options["combined"] == 2:
+            device.state.table = before.table
+
+    monkeypatch.setattr(device, "set_channels", anew)
+    record = ready(device, journal, port=9000, queues=[2])
+    assert record.queues == (2,)
+    assert device.rss().queues == {0, 1}
+    assert len(device.rss().table) == 256
+
+
+def test_rules_that_others_add_stay(journal):
+    device = new(active=frozenset())
+    ready(device, journal, port=9000)
+    place = device.insert_rule(Match(4, 1), 0, None)
+    back(device, journal)
+    assert set(device.state.rules) == {place}
+    assert "rx-ntuple-filter" in device.state.active
+
+
+def test_a_journal_of_somebody_else(journal):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    ready(new(), journal, port=9000)
+    os.chown(journal.path, 65534, 65534)
+    with pytest.raises(ZcrxError, match="belongs to another user"):
+        ready(new(), journal, port=9000)
+    target = journal.path.with_name("target")
+    target.touch()
+    journal.path.unlink()
+    journal.path.symlink_to(target)
+    with pytest.raises(ZcrxError):
+        ready(new(), journal, port=9000)
+
+
+def test_in_a_running_event_loop():
+    """As in a notebook: the netlink library has a loop of its own."""
+    import asyncio
+
+    from zcrx_arrow import nic
+
+    async def look():
+        return nic.inspect("lo")
+
+    assert asyncio.run(look()).up

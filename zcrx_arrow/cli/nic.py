@@ -19,7 +19,10 @@ from zcrx_arrow.cli.common import errors, tell
 from zcrx_arrow.config import NicQueue, parse_duration
 from zcrx_arrow.errors import ConfigError
 from zcrx_arrow.nic.checks import Check
+from zcrx_arrow.nic.device import Device
 from zcrx_arrow.nic.journal import Journal, Record
+from zcrx_arrow.nic.manage import standing
+from zcrx_arrow.nic.planning import Request
 from zcrx_arrow.nic.state import Interface, plain
 
 __all__ = ["app", "print_plan"]
@@ -146,7 +149,7 @@ def plan(
     """Show what would be changed, and why; changes nothing."""
     with errors():
         wanted = _wanted(port, source, source_port, queue, queues)
-        record = _record(interface, state)
+        record = _standing(interface, state, wanted)
         if record is not None:
             _print_record(record, as_json=as_json)
             return
@@ -169,6 +172,11 @@ def print_plan(found: nic.Plan) -> None:
         print(f"note: {note}")
 
 
+def _standing(interface: str, state: Path | None, wanted: dict[str, Any]) -> Record | None:
+    request = Request.of(**wanted)
+    return standing(Device(interface), Journal(interface, state), request)
+
+
 def _record(interface: str, state: Path | None) -> Record | None:
     return Journal(interface, state).read()
 
@@ -178,8 +186,8 @@ def _print_record(record: Record, *, as_json: bool) -> None:
         values = {"queues": record.queues, "steps": [step.to_json() for step in record.steps]}
         print(json.dumps(plain({"ready": True, **values}), indent=1))
         return
-    who = f"process {record.owner.split()[0]}" if record.owner else "'zcrx-arrow nic apply'"
-    print(f"{record.interface} has been made ready by {who}: queue {_listed(record.queues)} for")
+    queues = _listed(record.queues)
+    print(f"{record.interface} has been made ready by {record.who}: queue {queues} for")
     for match in record.request.matches:
         print(f"  {match}")
 
@@ -207,6 +215,9 @@ def apply(
     with errors():
         wanted = _wanted(port, source, source_port, queue, queues)
         if dry_run:
+            if _standing(interface, state, wanted) is not None:
+                tell(f"{interface} is ready already: nothing to do")
+                return
             found = nic.plan(interface, **wanted)
             if as_json:
                 print(json.dumps(found.to_json(), indent=1))

@@ -60,7 +60,7 @@ def receive(
     ] = "auto",
     nic: Annotated[
         str | None,
-        typer.Option(help="Receive queue of a NIC, such as eth0:3, for zero-copy receive."),
+        typer.Option(help="Receive queue of a NIC, as 'zcrx-arrow nic apply' prints it."),
     ] = None,
     area: Annotated[str, typer.Option(help="Size of the receive memory.")] = "256 MiB",
     max_rows: Annotated[int, typer.Option(help="Rows of a batch at most.")] = 65536,

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from zcrx_arrow.errors import ZcrxError
 from zcrx_arrow.nic.device import denied
+from zcrx_arrow.nic.planning import table_of
 from zcrx_arrow.nic.state import Match, Rule
 
 if TYPE_CHECKING:
     from zcrx_arrow.nic.device import Device
     from zcrx_arrow.nic.planning import Step
+
+log = logging.getLogger("zcrx_arrow.nic")
 
 __all__ = ["carry_out", "is_done", "undo", "wait_until_unbound"]
 
@@ -39,12 +44,17 @@ def carry_out(device: Device, step: Step, steps: tuple[Step, ...]) -> None:
         With the kernel's words, or that nothing has changed although it said so.
     """
     try:
-        _change(device, step, steps)
+        old = _numbers(device, step.setting)
+        added = _change(device, step, steps)
+        done = is_done(device, step, steps)
+        # Not what we would know again: away with it. But never with what others have added.
+        if not done and added is not None and added not in old:
+            _remove(device, step.setting, added)
     except OSError as error:
         if isinstance(error, ZcrxError):
             raise
         raise denied(error, f"'{step.commands[0]}'") from error
-    if not is_done(device, step, steps):
+    if not done:
         raise ZcrxError(
             errno.EIO,
             f"'{step.commands[0]}' had no effect on {device.name}, although the kernel said so",
@@ -53,17 +63,40 @@ def carry_out(device: Device, step: Step, steps: tuple[Step, ...]) -> None:
         )
 
 
-def _change(device: Device, step: Step, steps: tuple[Step, ...]) -> None:
+def _change(device: Device, step: Step, steps: tuple[Step, ...]) -> int | None:
+    """Give the number of what was added, if something was."""
     after = step.after
     if step.setting == "context":
         if not _contexts(device, step):
-            device.create_context(tuple(after["table"]))
+            return device.create_context(table_of(_entries(device), after))
     elif step.setting == "rule":
         if not _rules(device, step, steps):
             context = _context_of(device, step, steps)
-            device.insert_rule(Match(**after["match"]), after["queue"], context)
+            return device.insert_rule(Match(**after["match"]), after["queue"], context)
     else:
         _set(device, step.setting, after)
+    return None
+
+
+def _numbers(device: Device, setting: str) -> set[int]:
+    if setting == "context":
+        return {context.context for context in device.contexts()}
+    if setting == "rule":
+        return {rule.location for rule in device.rules()}
+    return set()
+
+
+def _remove(device: Device, setting: str, number: int) -> None:
+    """Remove what was added, if it is there: a driver may only have said so."""
+    with contextlib.suppress(OSError):
+        if setting == "context":
+            device.delete_context(number)
+        else:
+            device.delete_rule(number)
+
+
+def _entries(device: Device) -> int:
+    return len(device.rss().table)
 
 
 def _set(device: Device, setting: str, values: dict[str, Any]) -> None:
@@ -76,7 +109,7 @@ def _set(device: Device, setting: str, values: dict[str, Any]) -> None:
         case "rings":
             device.set_rings(split=values["split"], hds_thresh=values.get("hds_thresh"))
         case "rss":
-            device.set_rss(tuple(values["table"]))
+            device.set_rss(table_of(_entries(device), values))
         case _:
             raise AssertionError(setting)
 
@@ -100,8 +133,8 @@ def _is_so(device: Device, step: Step, steps: tuple[Step, ...], values: dict[str
             split = values["split"] in ("auto", rings.tcp_data_split)
             return split and values.get("hds_thresh") in (None, rings.hds_thresh)
         case "rss":
-            table = device.rss().table
-            return not values["table"] or table == tuple(values["table"])
+            table, wanted = device.rss().table, table_of(_entries(device), values)
+            return not wanted or table == wanted
         case "context":
             return bool(_contexts(device, step))
         case "rule":
@@ -137,6 +170,8 @@ def _bring_back(device: Device, step: Step, steps: tuple[Step, ...]) -> None:
         for context in _contexts(device, step):
             device.delete_context(context)
         return
+    if step.setting == "feature" and _still_needed(device, before):
+        return
     always = step.setting == "rss" and not before["table"]  # a default cannot be told from its like
     always |= step.setting == "rings" and before["split"] == "auto"
     if not always and _is_so(device, step, steps, before):
@@ -148,12 +183,20 @@ def _bring_back(device: Device, step: Step, steps: tuple[Step, ...]) -> None:
         )
 
 
+def _still_needed(device: Device, before: dict[str, Any]) -> bool:
+    """Whether others have added rules meanwhile, which many drivers forget with the feature."""
+    if before.get("rx-ntuple-filter", True) or not device.rules():
+        return False
+    log.warning("%s: rx-ntuple-filter stays on, since there are other rules", device.name)
+    return True
+
+
 # --- what was added is recognised by what it is, since a crash may have kept its number from us ---
 
 
 def _contexts(device: Device, step: Step) -> list[int]:
     """Contexts that were not there before and have the table of this step."""
-    table = tuple(step.after["table"])
+    table = table_of(_entries(device), step.after)
     old = step.before["contexts"]
     return [
         each.context
@@ -173,8 +216,8 @@ def _context_of(device: Device, rule: Step, steps: tuple[Step, ...]) -> int | No
 
 
 def _rules(device: Device, step: Step, steps: tuple[Step, ...]) -> list[Rule]:
-    """Rules that were not there before and do what this step wants."""
-    after, old = step.after, step.before["locations"]
+    """Rules that do what this step wants: no plan is made if there is one already."""
+    after = step.after
     match = Match(**after["match"])
     contexts: list[int | None] = [None]
     if after["shared"]:
@@ -187,10 +230,7 @@ def _rules(device: Device, step: Step, steps: tuple[Step, ...]) -> list[Rule]:
     return [
         rule
         for rule in device.rules()
-        if rule.location not in old
-        and rule.match == match
-        and rule.queue == after["queue"]
-        and rule.context in contexts
+        if rule.match == match and rule.queue == after["queue"] and rule.context in contexts
     ]
 
 

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from zcrx_arrow.nic.device import Device
+from zcrx_arrow.nic.device import Device, denied
 from zcrx_arrow.nic.state import Interface, Match, Placed
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from zcrx_arrow.config import NicQueue
 
-__all__ = ["Check", "placed", "verify"]
+__all__ = ["Check", "checks_of", "placed", "verify"]
 
 _SO_INCOMING_NAPI_ID: Final = 56  # include/uapi/asm-generic/socket.h
 
@@ -61,8 +61,16 @@ def placed(connection: socket.socket, interface: str) -> Placed:
     -------
     Placed
         ``queue`` is None if the packets came by another interface.
+
+    Raises
+    ------
+    ZcrxError
+        If the socket or the interface cannot be asked.
     """
-    napi_id = connection.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_NAPI_ID)
+    try:
+        napi_id = connection.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_NAPI_ID)
+    except OSError as error:
+        raise denied(error, "asking a socket for its NAPI") from error
     return Placed.of(napi_id, Device(interface).inspect())
 
 
@@ -89,12 +97,13 @@ def verify(queue: NicQueue, *, matches: tuple[Match, ...] = ()) -> tuple[Check, 
     """
     is_now = Device(queue.interface).inspect()
     numbers = queue.share or (queue.queue,)
-    return tuple(_checks(is_now, numbers, matches))
+    return tuple(checks_of(is_now, numbers, matches))
 
 
-def _checks(
+def checks_of(
     is_now: Interface, numbers: tuple[int, ...], matches: tuple[Match, ...]
 ) -> Iterator[Check]:
+    """Check what has been read."""
     name = is_now.name
     yield Check("link", is_now.up, "up" if is_now.up else "down", f"'ip link set {name} up'.")
     count = is_now.receive_queues

@@ -24,6 +24,7 @@ __all__ = ["Device", "denied", "inspect"]
 
 _MAX_CONTEXTS = 4096
 _MISSES = 32
+_NAME_MOST = 15  # IFNAMSIZ, with its end
 
 
 def denied(error: OSError, what: str) -> ZcrxError:
@@ -64,6 +65,19 @@ class Device:
         """Read whether it is up, and its XDP program."""
         return netlink.link(self.name)
 
+    def index(self) -> int | None:
+        """Find its number; None: there is no such interface in this network namespace."""
+        with contextlib.suppress(OSError, ValueError):
+            return socket.if_nametoindex(self.name)
+        return None
+
+    @staticmethod
+    def name_of(index: int) -> str | None:
+        """Find what an interface is called; None: it is not in this network namespace."""
+        with contextlib.suppress(OSError):
+            return socket.if_indextoname(index)
+        return None
+
     def channels(self) -> Channels:
         """Read how many queues there are."""
         return netlink.channels(self.name)
@@ -93,7 +107,9 @@ class Device:
             try:
                 found.append(self.rss(number))
                 misses = 0
-            except OSError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
                 misses += 1
             if misses > _MISSES:
                 break
@@ -103,9 +119,9 @@ class Device:
         """Read the flow rules."""
         return rules.listed(self.name)
 
-    def rules_max(self) -> int:
-        """Read how many flow rules there may be."""
-        return rules.capacity(self.name)[1]
+    def rules_max(self) -> int | None:
+        """Read how many flow rules there may be; None if the driver does not tell."""
+        return rules.capacity(self.name)
 
     def queues(self) -> tuple[QueueState, ...]:
         """Read the receive queues, their NAPIs, interrupts and holders."""
@@ -158,7 +174,11 @@ class Device:
         ------
         ZcrxError
             ENODEV: there is no such interface in this network namespace.
+        ConfigError
+            It is no name that an interface can have.
         """
+        if not self.name or set(self.name) & set("/\0") or len(os.fsencode(self.name)) > _NAME_MOST:
+            raise ConfigError(f"{self.name!r} is no name of an interface")
         try:
             link = self.link()
         except OSError as error:
@@ -183,7 +203,7 @@ class Device:
             rings=read("rings", self.rings),
             features=read("features", self.features),
             rss=rss,
-            contexts=self.contexts() if rss is not None else (),
+            contexts=(read("contexts", self.contexts) or ()) if rss is not None else (),
             rules=read("rules", self.rules),
             rules_max=read("rules", self.rules_max),
             xdp=link.xdp,
@@ -233,8 +253,6 @@ def _numa_node(interface: str) -> int | None:
 def _no_such_interface(name: str, error: OSError) -> ZcrxError:
     if error.errno not in (errno.ENODEV, errno.ENXIO, errno.EINVAL):
         return denied(error, f"looking at {name}")
-    if not name or "/" in name:
-        return ConfigError(f"{name!r} is no name of an interface")
     here = ", ".join(each for _, each in socket.if_nameindex())
     elsewhere = _namespaces_with(name)
     remedy = f"There are: {here}."

@@ -74,7 +74,9 @@ def call(interface: str, request: bytes) -> bytes:
 def driver(interface: str) -> Driver:
     """Read who drives the interface (ETHTOOL_GDRVINFO); raises `OSError`."""
     answer = _DRVINFO.unpack(call(interface, _DRVINFO.pack(_GDRVINFO, *[b""] * 5, *[0] * 5)))
-    name, version, firmware, bus = (field.split(b"\0")[0].decode() for field in answer[1:5])
+    name, version, firmware, bus = (
+        field.split(b"\0")[0].decode(errors="replace") for field in answer[1:5]
+    )
     return Driver(name=name, version=version, firmware=firmware, bus=bus)
 
 

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zcrx_arrow.errors import ZcrxError
-from zcrx_arrow.nic.planning import Plan, Request, Step
+from zcrx_arrow.nic.planning import SETTINGS, Plan, Request, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,9 @@ class Record:
     boot : str
         Of which boot: others' settings are gone.
     owner : str or None
-        The process that will undo it, as ``"pid start-time"``; None: nobody in particular.
+        The process that will undo it, see `process_mark`; None: nobody in particular.
+    token : str
+        Tells this record from every other.
     request, queues, steps : Request, tuple of int, tuple of Step
         What was asked for, and what it took.
     """
@@ -55,34 +58,39 @@ class Record:
     driver: str
     boot: str
     owner: str | None
+    token: str
     request: Request
     queues: tuple[int, ...]
     steps: tuple[Step, ...]
 
     @classmethod
-    def of(cls, plan: Plan, index: int, *, owned: bool) -> Record:
+    def of(cls, plan: Plan, index: int, *, owned: bool, token: str = "") -> Record:
         """Make the record of a plan that is about to be carried out."""
         owner = process_mark(os.getpid()) if owned else None
         return cls(
-            plan.interface,
-            index,
-            plan.driver,
-            boot_id(),
-            owner,
-            plan.request,
-            plan.queues,
-            plan.steps,
+            interface=plan.interface,
+            index=index,
+            driver=plan.driver,
+            boot=boot_id(),
+            owner=owner,
+            token=token,
+            request=plan.request,
+            queues=plan.queues,
+            steps=plan.steps,
         )
 
     @property
     def owner_lives(self) -> bool:
-        """Whether the process that made it is still there."""
-        return self.owner is not None and process_mark(int(self.owner.split()[0])) == self.owner
+        """Whether the process that made it is still there; one of other PIDs than ours may be."""
+        if self.owner is None:
+            return False
+        pid, _, pids = self.owner.split()
+        return pids != _pid_namespace() or process_mark(int(pid)) == self.owner
 
     @property
-    def mine(self) -> bool:
-        """Whether this process made it."""
-        return self.owner == process_mark(os.getpid())
+    def who(self) -> str:
+        """Who made it, for people."""
+        return f"process {self.owner.split()[0]}" if self.owner else "'zcrx-arrow nic apply'"
 
 
 class Journal:
@@ -99,7 +107,7 @@ class Journal:
 
     def __init__(self, interface: str, path: str | os.PathLike[str] | None = None) -> None:
         self.interface = interface
-        self.path = Path(path) if path is not None else _folder() / _file_name(interface)
+        self.path = Path(path) if path is not None else _usual_place(_file_name(interface))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,7 +122,8 @@ class Journal:
         lock = self.path.with_name(self.path.name + ".lock")
         try:
             self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            handle = os.open(lock, flags, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -150,10 +159,12 @@ class Journal:
             If the file is not one of ours.
         """
         try:
-            values = json.loads(self.path.read_text())
+            values = json.loads(self._text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            if isinstance(error, ZcrxError):
+                raise
             raise self._unreadable(str(error)) from error
         try:
             if values["format"] != _FORMAT:
@@ -163,7 +174,8 @@ class Journal:
                 index=values["index"],
                 driver=values["driver"],
                 boot=values["boot"],
-                owner=values["owner"],
+                owner=_owner(values["owner"]),
+                token=str(values["token"]),
                 request=Request.from_json(values["request"]),
                 queues=tuple(values["queues"]),
                 steps=tuple(_step(step) for step in values["steps"]),
@@ -175,6 +187,14 @@ class Journal:
             return None
         return record
 
+    def _text(self) -> str:
+        """Read the file; what others than root or this user have written is not obeyed."""
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(handle) as stream:
+            if os.fstat(handle).st_uid not in (0, os.geteuid()):
+                raise self._unreadable("it belongs to another user")
+            return stream.read()
+
     def write(self, record: Record) -> None:
         """Write it so that it is there whole or not at all, also after a crash."""
         values: dict[str, Any] = {
@@ -184,6 +204,7 @@ class Journal:
             "driver": record.driver,
             "boot": record.boot,
             "owner": record.owner,
+            "token": record.token,
             "request": record.request.to_json(),
             "queues": list(record.queues),
             "steps": [step.to_json() for step in record.steps],
@@ -191,6 +212,7 @@ class Journal:
         try:
             handle, part = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
             with os.fdopen(handle, "w") as stream:
+                os.fchmod(stream.fileno(), 0o644)  # whoever looks may know
                 json.dump(values, stream, indent=1)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -203,7 +225,10 @@ class Journal:
 
     def remove(self) -> None:
         """Forget it."""
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> ZcrxError:
         return ZcrxError(
@@ -223,7 +248,16 @@ class Journal:
         )
 
 
+def _owner(text: str | None) -> str | None:
+    if text is not None:
+        pid, _, _ = text.split()
+        int(pid)
+    return text
+
+
 def _step(values: dict[str, Any]) -> Step:
+    if values["setting"] not in SETTINGS:
+        raise ValueError(values["setting"])
     return Step(
         setting=str(values["setting"]),
         before=dict(values["before"]),
@@ -234,15 +268,19 @@ def _step(values: dict[str, Any]) -> Step:
     )
 
 
-def _folder() -> Path:
+def _usual_place(name: str) -> Path:
+    """Where the file is, if root has written it, or else where this user may write it."""
+    common = Path("/run/zcrx-arrow") / name
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if os.geteuid() != 0 and runtime:
-        return Path(runtime) / "zcrx-arrow"
-    return Path("/run/zcrx-arrow")
+    if os.geteuid() != 0 and runtime and not common.exists():
+        return Path(runtime) / "zcrx-arrow" / name
+    return common
 
 
 def _file_name(interface: str) -> str:
     """Name a file; names of interfaces are unique in a network namespace only."""
+    with contextlib.suppress(OSError, ValueError):  # it may have several
+        interface = socket.if_indextoname(socket.if_nametoindex(interface))
     return f"{interface}@{Path('/proc/thread-self/ns/net').stat().st_ino}.json"
 
 
@@ -252,9 +290,18 @@ def boot_id() -> str:
 
 
 def process_mark(pid: int) -> str:
-    """Identify a process: its number, and when it was started (field 22 of proc_pid_stat(5))."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return f"{pid} -"
-    return f"{pid} {stat.rpartition(')')[2].split()[19]}"
+    """
+    Identify a process: its number, when it was started, and among whose numbers.
+
+    Fields 3 and 22 of proc_pid_stat(5), and pid_namespaces(7). One that has ended has no start.
+    """
+    start = "-"
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if fields[0] not in "ZX":
+            start = fields[19]
+    return f"{pid} {start} {_pid_namespace()}"
+
+
+def _pid_namespace() -> str:
+    return str(Path("/proc/self/ns/pid").stat().st_ino)

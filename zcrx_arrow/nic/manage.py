@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import logging
+import secrets
 from typing import TYPE_CHECKING
 
 from zcrx_arrow.config import NicQueue
-from zcrx_arrow.errors import ZcrxError
+from zcrx_arrow.errors import ConfigError, ZcrxError
 from zcrx_arrow.nic.change import carry_out, is_done, undo, wait_until_unbound
-from zcrx_arrow.nic.device import Device
+from zcrx_arrow.nic.checks import checks_of
+from zcrx_arrow.nic.device import Device, denied
 from zcrx_arrow.nic.journal import Journal, Record
 from zcrx_arrow.nic.planning import Plan, Request, make_plan
 
@@ -104,8 +105,7 @@ def apply(
         has been made ready for something else already.
     """
     request = Request.of(port=port, source=source, source_port=source_port, queues=queues)
-    record, _ = prepare(Device(interface), Journal(interface, state), request, owned=False)
-    return handles(record)
+    return handles(prepare(Device(interface), Journal(interface, state), request, owned=False))
 
 
 def restore(interface: str, *, state: str | os.PathLike[str] | None = None) -> bool:
@@ -137,7 +137,7 @@ def restore(interface: str, *, state: str | os.PathLike[str] | None = None) -> b
         record = journal.read()
         if record is None:
             return False
-        take_back(device, journal, record)
+        _take_back(device, journal, record)
         return True
 
 
@@ -174,15 +174,15 @@ def queues(
     """
     request = Request.of(port=port, source=source, source_port=source_port, queues=queues)
     device, journal = Device(interface), Journal(interface, state)
-    record, fresh = prepare(device, journal, request, owned=True)
+    token = secrets.token_hex(8)
     try:
-        yield handles(record)
+        yield handles(prepare(device, journal, request, owned=True, token=token))
     finally:
-        if fresh:
-            with journal.locked():
-                current = journal.read()
-                if current is not None and current.mine:
-                    take_back(device, journal, current)
+        # Also if an interrupt came in the middle of it, but never what another has done.
+        with journal.locked():
+            current = journal.read()
+            if current is not None and current.token == token:
+                _take_back(device, journal, current)
 
 
 @contextlib.contextmanager
@@ -230,99 +230,128 @@ def handles(record: Record) -> tuple[NicQueue, ...]:
 
 
 def prepare(
-    device: Device, journal: Journal, request: Request, *, owned: bool
-) -> tuple[Record, bool]:
+    device: Device, journal: Journal, request: Request, *, owned: bool, token: str = ""
+) -> Record:
     """
-    Do what a request takes.
+    Do what a request takes, unless it has been done.
 
-    Returns
-    -------
-    Record, bool
-        And whether it has been done now: False if it was so already.
+    Parameters
+    ----------
+    owned : bool
+        Whether this process undoes it when it ends.
+    token : str
+        Of the record, if it is written now.
     """
     with journal.locked():
-        before = journal.read()
+        before = standing(device, journal, request)
         if before is not None:
-            before = _leftover(device, journal, before)
-        if before is not None:
-            return _again(device, before, request, owned=owned)
+            _mend(device, before)
+            return before
+        left = journal.read()
+        if left is not None:
+            log.warning("%s: set back after %s, which is gone", device.name, left.who)
+            _take_back(device, journal, left)
         is_now = device.inspect()
-        found = make_plan(is_now, request)
-        record = Record.of(found, is_now.index, owned=owned)
+        record = Record.of(make_plan(is_now, request), is_now.index, owned=owned, token=token)
         journal.write(record)
-        _carry_out_all(device, journal, record)
-        log.info(
-            "%s: queue %s ready for %s",
-            device.name,
-            ", ".join(map(str, record.queues)),
-            "; ".join(map(str, request.matches)),
-        )
-        return record, True
-
-
-def _leftover(device: Device, journal: Journal, before: Record) -> Record | None:
-    """Clear away what nobody will: of an interface that is gone, of a process that is dead."""
-    if before.index != device.link().index:
-        journal.remove()  # the settings went with the device
-        return None
-    if before.owner is None or before.owner_lives:
-        return before
-    log.warning("%s: set back after process %s, which is gone", device.name, before.owner)
-    take_back(device, journal, before)
-    return None
-
-
-def _again(device: Device, before: Record, request: Request, *, owned: bool) -> tuple[Record, bool]:
-    same = before.request.matches == request.matches and (
-        before.queues == request.queues if request.queues else before.request.count == request.count
-    )
-    if not same or (before.owner is not None and not (owned and before.mine)):
-        who = f"process {before.owner.split()[0]}" if before.owner else "'zcrx-arrow nic apply'"
-        raise ZcrxError(
-            errno.EBUSY,
-            f"{device.name} is ready already, by {who}: queue "
-            f"{', '.join(map(str, before.queues))} for "
-            f"{'; '.join(map(str, before.request.matches))}",
-            step="nic",
-            remedy="Ask for all ports and queues at once, or end that first "
-            f"('zcrx-arrow nic restore {device.name}').",
-        )
-    for step in before.steps:
-        if not is_done(device, step, before.steps):
-            carry_out(device, step, before.steps)
-    return before, False
-
-
-def _carry_out_all(device: Device, journal: Journal, record: Record) -> None:
-    for number, step in enumerate(record.steps):
         try:
-            carry_out(device, step, record.steps)
+            for step in record.steps:
+                carry_out(device, step, record.steps)
+            _check_all(device, record)
         except BaseException as error:
-            begun = dataclasses.replace(record, steps=record.steps[: number + 1])
             try:
-                take_back(device, journal, begun, whole=record)
+                _take_back(device, journal, record)
             except ZcrxError as again:
                 error.add_note(f"And not all could be set back: {again}")
             raise
+        listed = ", ".join(map(str, record.queues))
+        log.info("%s: queue %s ready for %s", device.name, listed, _words(request))
+        return record
 
 
-def take_back(
-    device: Device, journal: Journal, record: Record, *, whole: Record | None = None
-) -> None:
-    """Undo all steps, the last first; what fails does not keep the others from being undone."""
-    steps = (whole or record).steps
+def standing(device: Device, journal: Journal, request: Request) -> Record | None:
+    """
+    Give the record of what makes this request ready already; None if nothing does.
+
+    Raises
+    ------
+    ZcrxError
+        EBUSY: it is ready for something else, or a process has it.
+    """
+    before = journal.read()
+    if before is None or _gone(device, before):
+        return None
+    if before.owner is not None and not before.owner_lives:
+        return None
+    same = before.request.matches == request.matches and (
+        before.queues == request.queues if request.queues else before.request.count == request.count
+    )
+    if before.owner is None and same:
+        return before
+    raise ZcrxError(
+        errno.EBUSY,
+        f"{device.name} is ready already, by {before.who}: queue "
+        f"{', '.join(map(str, before.queues))} for {_words(before.request)}",
+        step="nic",
+        remedy="Ask for all ports and queues at once, or end that first "
+        f"('zcrx-arrow nic restore {device.name}').",
+    )
+
+
+def _words(request: Request) -> str:
+    return "; ".join(map(str, request.matches))
+
+
+def _mend(device: Device, record: Record) -> None:
+    """Do again what somebody has undone."""
     try:
-        gone = device.link().index != record.index
-    except OSError:
-        gone = True
-    if gone:
+        missing = [step for step in record.steps if not is_done(device, step, record.steps)]
+    except OSError as error:
+        raise denied(error, f"looking at {device.name}") from error
+    for step in missing:
+        carry_out(device, step, record.steps)
+
+
+def _check_all(device: Device, record: Record) -> None:
+    """See that the steps together have led to what is needed, whatever each of them has done."""
+    for check in checks_of(device.inspect(), record.queues, record.request.matches):
+        if not check.ok:
+            raise ZcrxError(
+                errno.EIO,
+                f"{device.name} did not become ready: {check.name}: {check.found}",
+                step="nic",
+                remedy=check.remedy,
+            )
+
+
+def _gone(device: Device, record: Record) -> bool:
+    """Whether the settings went with the device; the record is void then."""
+    name, index = device.name_of(record.index), device.index()
+    if record.interface != device.name and record.index != index:
+        raise ConfigError(
+            f"what was written down is of {record.interface}, not of {device.name}",
+            remedy="Name that interface, or give the right state.",
+        )
+    if name is not None and record.index != index:
+        raise ZcrxError(
+            errno.ENODEV,
+            f"{record.interface} is called {name} now",
+            step="nic",
+            remedy="Give it its name back, or call it by the new one, with this state.",
+        )
+    return name is None
+
+
+def _take_back(device: Device, journal: Journal, record: Record) -> None:
+    """Undo all steps, the last first; what fails does not keep the others from being undone."""
+    if _gone(device, record):
         journal.remove()
         return
     wait_until_unbound(device, record.queues)
     failures: list[ZcrxError] = []
     for step in reversed(record.steps):
         try:
-            undo(device, step, steps)
+            undo(device, step, record.steps)
         except ZcrxError as error:
             failures.append(error)
     if failures:

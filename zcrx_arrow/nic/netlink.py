@@ -9,18 +9,24 @@ declared here, by the numbers of Linux 7.3. Errors carry the kernel's own senten
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import os
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2 import GenericNetlinkSocket, IPRoute
 from pyroute2.netlink import NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nla
 from pyroute2.netlink.exceptions import NetlinkError
 
 from zcrx_arrow.nic.state import Channels, Features, QueueState, Rings, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "Link",
@@ -35,6 +41,8 @@ __all__ = [
     "set_rings",
     "xdp_program",
 ]
+
+_T = TypeVar("_T")
 
 _RINGS_GET: Final = 15  # ETHTOOL_MSG_RINGS_GET
 _RINGS_SET: Final = 16  # ETHTOOL_MSG_RINGS_SET
@@ -190,14 +198,32 @@ class Link:
     """The id of the XDP program, 0 if it is not told."""
 
 
+def _outside_of_event_loops(ask: Callable[[], _T]) -> _T:
+    """
+    Run what has an event loop of its own, as pyroute2 does, also where one is running: a notebook.
+
+    A thread begins in the network namespace of the one that starts it.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return ask()
+    with ThreadPoolExecutor(1) as helper:
+        return helper.submit(ask).result()
+
+
 def _ask(family: str, message: Any, command: int, flags: int = _REQUEST) -> list[Any]:
     """Ask once; raises `OSError` with the kernel's own sentence, if it has one."""
     message["cmd"] = command
     message["version"] = 1
-    try:
+
+    def ask() -> list[Any]:
         with GenericNetlinkSocket(ext_ack=True) as asker:
             asker.bind(family, type(message))
             return list(asker.nlm_request(message, msg_type=asker.prid, msg_flags=flags))
+
+    try:
+        return _outside_of_event_loops(ask)
     except NetlinkError as error:
         raise OSError(error.code, error.args[-1]) from error
 
@@ -387,13 +413,20 @@ def link(interface: str) -> Link:
     OSError
         ENODEV: there is none of this name in the network namespace of this thread.
     """
-    try:
+
+    def ask() -> Any:
         with IPRoute() as route:
             (found,) = route.get_links(socket.if_nametoindex(interface))
+        return found
+
+    try:
+        found = _outside_of_event_loops(ask)
     except NetlinkError as error:
         raise OSError(error.code, error.args[-1], interface) from error
     except OSError as error:
-        raise OSError(error.errno or errno.ENODEV, error.strerror, interface) from None
+        # if_nametoindex() gives no number before Python 3.13
+        number = error.errno or errno.ENODEV
+        raise OSError(number, os.strerror(number), interface) from None
     return Link(index=found["index"], up=bool(found["flags"] & _IFF_UP), xdp=_xdp_of(found))
 
 

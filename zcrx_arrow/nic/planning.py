@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from zcrx_arrow.nic.drivers import Quirks
 
-__all__ = ["Plan", "Request", "Step", "make_plan", "spread"]
+__all__ = ["SETTINGS", "Plan", "Request", "Step", "make_plan", "spread", "table_of"]
+
+SETTINGS = ("channels", "feature", "rings", "rss", "context", "rule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,15 @@ class Request:
         ConfigError
             If it says nothing, or nonsense.
         """
-        ports: list[int | None] = [port] if isinstance(port, int) else list(port)
+        try:
+            ports: list[int | None] = [port] if isinstance(port, int) else list(port)
+            chosen = queues if isinstance(queues, int) else tuple(queues)
+        except TypeError:
+            raise ConfigError(
+                f"port={port!r}, queues={queues!r}: numbers, or lists of them"
+            ) from None
+        if source is not None and not isinstance(source, str):
+            raise ConfigError(f"source={source!r} must be an address")
         if not ports and source is None and source_port is None:
             raise ConfigError(
                 "say which connections the queue is for: port=, source= or source_port="
@@ -78,9 +88,9 @@ class Request:
             for each in dict.fromkeys(ports or [None])
             for family in families
         )
-        if isinstance(queues, int):
-            return cls(matches, count=whole(queues, "queues", 1, 1024))
-        numbers = tuple(whole(each, "queues", 0, 65534) for each in queues)
+        if isinstance(chosen, int):
+            return cls(matches, count=whole(chosen, "queues", 1, 1024))
+        numbers = tuple(whole(each, "queues", 0, 65534) for each in chosen)
         if not numbers or len(set(numbers)) < len(numbers):
             raise ConfigError(f"queues={list(numbers)} must name some queues, each once")
         return cls(matches, count=len(numbers), queues=numbers)
@@ -150,6 +160,15 @@ class Plan:
         """Give it as values that JSON has."""
         values: dict[str, Any] = plain(asdict(self))
         return values
+
+
+def table_of(size: int, values: dict[str, Any]) -> tuple[int, ...]:
+    """Fill an RSS table of this size as a step says: ``table``, ``equal`` or ``weights``."""
+    if "table" in values:
+        return tuple(values["table"])
+    if "equal" in values:
+        return tuple(place % values["equal"] for place in range(size))
+    return spread(size, values["weights"])
 
 
 def spread(size: int, weights: list[int]) -> tuple[int, ...]:
@@ -299,7 +318,7 @@ def _channels(is_now: Interface, count: int) -> list[Step]:
     assert channels is not None  # noqa: S101 - see _check
     if count == channels.receive:
         return []
-    kind = "combined" if channels.combined_max else "rx"
+    kind = channels.kind
     before = getattr(channels, kind)
     after = before + count - channels.receive
     return [
@@ -388,11 +407,12 @@ def _rss(is_now: Interface, count: int, queues: tuple[int, ...]) -> list[Step]:
     assert rss is not None  # noqa: S101 - see _check
     assert channels is not None  # noqa: S101 - see _check
     default = _is_default(rss.table, channels.receive)
-    if not default and not rss.queues & set(queues):
+    # With more queues a driver may fill its table anew, and also make it longer.
+    if not default and not rss.queues & set(queues) and count == channels.receive:
         return []
     keep = [queue for queue in range(count) if queue not in queues]
     if keep == list(range(len(keep))) and default:
-        table = tuple(place % len(keep) for place in range(len(rss.table)))
+        after: dict[str, Any] = {"equal": len(keep)}
         how = f"equal {len(keep)}"
     else:
         weights = [0] * count
@@ -400,7 +420,7 @@ def _rss(is_now: Interface, count: int, queues: tuple[int, ...]) -> list[Step]:
             weights[queue] = 1 if default else rss.table.count(queue)
         if not any(weights):
             weights[keep[0]] = 1
-        table = spread(len(rss.table), weights)
+        after = {"weights": weights}
         how = "weight " + " ".join(map(str, weights))
     if default:
         undo: tuple[str, ...] = (f"ethtool -X {is_now.name} default",)
@@ -411,7 +431,7 @@ def _rss(is_now: Interface, count: int, queues: tuple[int, ...]) -> list[Step]:
         Step(
             setting="rss",
             before={"table": [] if default else list(rss.table)},
-            after={"table": list(table)},
+            after=after,
             why="other traffic must not come by these queues: plain sockets cannot read from them",
             commands=(f"ethtool -X {is_now.name} {how}",),
             undo=undo,
@@ -441,15 +461,13 @@ def _steering(is_now: Interface, request: Request, queues: tuple[int, ...]) -> l
         )
     shared = len(queues) > 1
     if shared:
-        assert is_now.rss is not None  # noqa: S101 - see _check
         weights = [int(queue in queues) for queue in range(max(queues) + 1)]
-        table = spread(len(is_now.rss.table), weights)
         listed = " ".join(map(str, weights))
         steps.append(
             Step(
                 setting="context",
                 before={"contexts": [context.context for context in is_now.contexts]},
-                after={"table": list(table)},
+                after={"weights": weights},
                 why="the connections are spread over these queues",
                 commands=(f"ethtool -X {name} context new weight {listed}",),
                 undo=(f"ethtool -X {name} context N delete",),

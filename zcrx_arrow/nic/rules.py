@@ -113,23 +113,30 @@ def _ask(interface: str, command: int, spec: bytes, context: int = 0) -> bytes:
     return call(interface, _RXNFC.pack(command, 0, 0, spec, context))
 
 
-def capacity(interface: str) -> tuple[int, int, bool]:
+def _count(interface: str) -> tuple[int, int]:
+    """Read how many rules there are, and the table's size and flags, if the driver tells here."""
+    _, _, data, _, count = _RXNFC.unpack(_ask(interface, _RULE_COUNT, bytes(168)))
+    return count, data
+
+
+def capacity(interface: str) -> int | None:
     """
-    Read how many rules there are and may be, and whether the driver chooses their places.
+    Read how many rules there may be; None if the driver does not tell.
 
     Raises
     ------
     OSError
         EOPNOTSUPP: the driver has no rules.
     """
-    answer = _ask(interface, _RULE_COUNT, bytes(168))
-    _, _, data, _, count = _RXNFC.unpack(answer)
-    return count, data & ~_PLACE_FOR_CHOICE & 0xFFFFFFFF, bool(data & _PLACE_FOR_CHOICE)
+    _, data = _count(interface)
+    # Some tell it with the count, some (mlx5) with the list.
+    return (data & 0x7FFFFFFF) or _locations(interface)[1] or None
 
 
-def _locations(interface: str) -> list[int]:
+def _locations(interface: str) -> tuple[list[int], int]:
+    """List the places of rules, and the size that the driver gives with them."""
     for _ in range(8):
-        count, _, _ = capacity(interface)
+        count, _ = _count(interface)
         request = _RXNFC.pack(_RULE_LIST, 0, 0, bytes(168), count) + bytes(4 * count)
         try:
             answer = call(interface, request)
@@ -137,15 +144,16 @@ def _locations(interface: str) -> list[int]:
             if error.errno != errno.EMSGSIZE:  # somebody has added one in between
                 raise
             continue
-        (found,) = struct.unpack_from("=I", answer, 184)
-        return list(struct.unpack_from(f"={min(found, count)}I", answer, _LOCATIONS_AT))
+        _, _, size, _, found = _RXNFC.unpack(answer[: _RXNFC.size])
+        places = struct.unpack_from(f"={min(found, count)}I", answer, _LOCATIONS_AT)
+        return list(places), size & 0x7FFFFFFF
     raise OSError(errno.EAGAIN, "the rules change faster than they can be read", interface)
 
 
 def listed(interface: str) -> tuple[Rule, ...]:
     """Read all rules, by place; raises `OSError` (EOPNOTSUPP: the driver has none)."""
     rules = []
-    for location in sorted(_locations(interface)):
+    for location in sorted(_locations(interface)[0]):
         wanted = struct.pack("=160xI4x", location)
         try:
             answer = _ask(interface, _RULE_GET, wanted)
@@ -160,10 +168,10 @@ def listed(interface: str) -> tuple[Rule, ...]:
 
 def _free_place(interface: str) -> int:
     """Find a place as the `ethtool` program does: the highest free one."""
-    _, size, chooses = capacity(interface)
-    if chooses:
+    if _count(interface)[1] & _PLACE_FOR_CHOICE:
         return _ANY_PLACE
-    taken = set(_locations(interface))
+    places, size = _locations(interface)
+    taken = set(places)
     for place in range(size - 1, -1, -1):
         if place not in taken:
             return place

@@ -57,8 +57,15 @@ class Channels:
 
     @property
     def receive_max(self) -> int:
-        """How many receive queues there may be: combined ones, where the device has those."""
-        return self.combined_max or self.rx_max
+        """How many receive queues there may be, with more of the kind that is in use."""
+        return (
+            self.combined_max + self.rx if self.kind == "combined" else self.rx_max + self.combined
+        )
+
+    @property
+    def kind(self) -> Literal["combined", "rx"]:
+        """Of which kind receive queues are made: with transmit queues, or alone."""
+        return "combined" if self.combined or (self.combined_max and not self.rx) else "rx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +139,13 @@ class Match:
             if text is None:
                 continue
             try:
-                version = ipaddress.ip_address(text).version
+                address = ipaddress.ip_address(text)
             except ValueError:
                 raise ConfigError(f"{name}={text!r} is no IPv4 or IPv6 address") from None
-            if version != self.family:
-                raise ConfigError(f"{name}={text!r} is not IPv{self.family}")
+            if address.version != self.family or getattr(address, "scope_id", None):
+                raise ConfigError(f"{name}={text!r} is no plain IPv{self.family} address")
+            # As rules are read back.
+            object.__setattr__(self, name, str(address))
         for name in ("port", "source_port"):
             if getattr(self, name) is not None:
                 whole(getattr(self, name), name, 1, 65535)
