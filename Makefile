@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help demo test test-native test-python test-kernel test-kernel-suite test-kernel-nic lint format bench clean
+.PHONY: help demo test test-native test-python test-kernel lint format bench clean
 
 help:
 	@echo 'make demo    receive a real data set over TCP and watch it become Arrow (ends by itself)'
@@ -53,27 +53,16 @@ test-native: build/asan build/tsan
 test-python: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# What this machine's kernel may not have: zero-copy receive, in virtual machines (no KVM needed).
+# What this machine's kernel may not have: zero-copy receive, in a virtual machine (no KVM needed).
 # Root gets QEMU from Debian's archive if it is missing; else this says so, and fails if CI is set.
-# Two at a time, since an emulated machine mostly waits; what they print comes when they end.
 test-kernel: build/asan
 	$(BIN)/meson compile -C build/asan
-	$(BIN)/python -m tests.kernel.vm --prepare
-	$(MAKE) -j2 -Otarget --no-print-directory test-kernel-suite test-kernel-nic
-
-GUEST = $(BIN)/python -m tests.kernel.vm --timeout 1100 -- python -m pytest -p no:cacheprovider
-G = tests/kernel/guest
-
-test-kernel-suite:
-	ZCRX_ARROW_TEST_TRANSPORTS=nodev,zcrx $(GUEST) --durations=10 \
+	ZCRX_ARROW_TEST_TRANSPORTS=nodev,zcrx $(BIN)/python -m tests.kernel.vm --timeout 1100 -- \
+		python -m pytest -p no:cacheprovider --durations=10 \
 		tests/integration tests/faults/test_backpressure.py tests/faults/test_input.py \
 		tests/lifetime/test_lifetime.py \
 		--deselect tests/lifetime/test_lifetime.py::test_interpreter_exit_in_any_state \
-		$(G)/test_core.py $(G)/test_registration.py $(G)/test_nodev.py
-
-test-kernel-nic:
-	$(GUEST) --durations=10 $(G) --ignore $(G)/test_core.py --ignore $(G)/test_registration.py \
-		--ignore $(G)/test_nodev.py
+		tests/kernel/guest
 
 bench: $(VENV)/.installed
 	test -d build/release || $(BIN)/meson setup build/release -Dpython_module=false

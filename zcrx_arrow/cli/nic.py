@@ -114,7 +114,7 @@ def _rows(is_now: Interface) -> Iterable[tuple[str, str]]:
         yield "receive queues", f"{channels.receive} of {channels.receive_max}"
     if rings:
         yield "ring entries", f"rx {rings.rx} of {rings.rx_max}, tx {rings.tx} of {rings.tx_max}"
-        yield "tcp-data-split", rings.tcp_data_split or "not offered"
+        yield "tcp-data-split", rings.tcp_data_split or "not set"
         yield "hds-thresh", "-" if rings.hds_thresh is None else str(rings.hds_thresh)
     if is_now.features:
         wanted = ("rx-ntuple-filter", "rx-gro-hw", "rx-hashing")

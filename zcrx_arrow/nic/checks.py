@@ -139,7 +139,7 @@ def _split(is_now: Interface) -> Iterator[Check]:
     yield Check(
         "header/data split",
         split == "on",
-        split or "not offered",
+        split or "not set",
         f"'ethtool -G {name} tcp-data-split on'.",
     )
     if rings is not None and rings.hds_thresh is not None:

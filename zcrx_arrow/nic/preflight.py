@@ -273,7 +273,7 @@ def _split(interface: str) -> Iterator[Finding]:
     if rings.tcp_data_split != "on":
         yield Finding(
             errno.EINVAL,
-            f"header/data split of {interface} is {rings.tcp_data_split or 'not offered'}",
+            f"header/data split of {interface} is {rings.tcp_data_split or 'not set'}",
             f"'ethtool -G {interface} tcp-data-split on' (mlx5: first 'ethtool -K {interface} "
             f"rx-gro-hw on'); 'zcrx-arrow nic apply {interface} --port PORT' does all it takes.",
             certain=rings.tcp_data_split == "off",
