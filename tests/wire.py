@@ -78,7 +78,9 @@ class Wire:
 def card() -> Iterator[None]:
     """Load the software NIC."""
     if not os.environ.get("ZCRX_ARROW_ZCSIM"):
-        pytest.skip("the software NIC could not be built, or this is not the virtual machine")
+        from tests.conftest import unavailable
+
+        unavailable("the software NIC could not be built, or this is not the virtual machine")
     nic.load()
     yield
     nic.unload()

@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 from zcrx_arrow import nic
 from zcrx_arrow.errors import ZcrxError
+from zcrx_arrow.nic.drivers import HARDWARE
 from zcrx_arrow.nic.journal import Journal
 from zcrx_arrow.nic.preflight import (
+    CAP_IPC_LOCK,
+    CAP_NET_ADMIN,
     driver_of,
     has_capability,
     huge_pages,
@@ -24,8 +27,6 @@ from zcrx_arrow.probe import Features, probe
 
 __all__ = ["Finding", "Interface", "Report", "examine"]
 
-_CAP_NET_ADMIN = 12
-_CAP_IPC_LOCK = 14
 Verdict = Literal["ok", "no", "note"]
 
 
@@ -154,11 +155,15 @@ def _abilities(features: Features) -> tuple[Finding, ...]:
     return (Finding("its features", "ok", has + (f"; not: {lacks}" if lacks else "")),)
 
 
+def _may_register() -> bool:
+    return has_capability(CAP_NET_ADMIN) and in_initial_user_namespace()
+
+
 def _capability() -> Finding:
-    if has_capability(_CAP_NET_ADMIN) and in_initial_user_namespace():
+    if _may_register():
         return Finding("CAP_NET_ADMIN", "ok", "in effect")
     found = "in effect, but in a user namespace, where it does not count"
-    if not has_capability(_CAP_NET_ADMIN):
+    if not has_capability(CAP_NET_ADMIN):
         found = "missing: without it no area can be registered with a NIC"
     return Finding(
         "CAP_NET_ADMIN",
@@ -175,7 +180,7 @@ def _size(count: int) -> str:
 
 def _memlock() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or has_capability(_CAP_IPC_LOCK):
+    if soft == resource.RLIM_INFINITY or has_capability(CAP_IPC_LOCK):
         return Finding("locked memory", "ok", "no limit for this process")
     wanted = 256 << 20
     remedy = (
@@ -213,7 +218,7 @@ def _interface(name: str, features: Features) -> Interface:
     fallback = "none" if features.io_uring else "copy"
     if name == "lo" or (driver is None and not Path(f"/sys/class/net/{name}/device").exists()):
         return Interface(name, driver, ready=False, why="no hardware", auto=fallback)
-    allowed = has_capability(_CAP_NET_ADMIN) and in_initial_user_namespace()
+    allowed = _may_register()
     able = not features.zcrx_ring and features.zcrx in (None, "EPERM")
     try:
         record = Journal(name).read()
@@ -242,7 +247,7 @@ def _next(machine: tuple[Finding, ...], interfaces: tuple[Interface, ...], auto:
     if not ready:
         return [
             "transport='copy' is what works here: one copy by the kernel, the same program.",
-            "For zero copies: a NIC driven by bnxt_en, fbnic, gve or mlx5_core, and Linux 6.15+.",
+            f"For zero copies: a NIC of one of the drivers {HARDWARE}, and Linux 6.15+.",
         ]
     steps = [each.remedy for each in machine if each.verdict == "no" and each.remedy]
     first = ready[0].name

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unavailable
 from zcrx_arrow import doctor, nic
 from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
 from zcrx_arrow.probe import Features
@@ -27,6 +27,11 @@ def run(
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
+
+
+def need_root(reason: str) -> None:
+    if os.geteuid() != 0:
+        unavailable(reason)
 
 
 def features(**values) -> Features:
@@ -57,8 +62,8 @@ def test_doctor_for_machines():
     assert {each["verdict"] for each in report["machine"]} <= {"ok", "no", "note"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_doctor_without_privileges():
+    need_root("only root can become somebody else")
     nobody = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     report = json.loads(run("doctor", "--json", prefix=nobody).stdout)
     found = {each["name"]: each for each in report["machine"]}
@@ -106,8 +111,8 @@ def test_an_interface_that_cannot():
     assert "transport='copy' works" in run("nic", "plan", "lo", "--port", "9000", code=1).stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make interfaces")
 def test_a_pair_of_virtual_ones():
+    need_root("only root can make interfaces")
     name = f"za{os.getpid() % 10000}"
     make = ["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"]
     subprocess.run(make, check=True)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import unavailable
 from tests.fake_nic import Died, FakeNic, State, default_table
 from zcrx_arrow.config import NicQueue
 from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
@@ -545,7 +546,7 @@ def test_rules_that_others_add_stay(journal):
 
 def test_a_journal_of_somebody_else(journal):
     if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+        unavailable("only root can give a file away")
     ready(new(), journal, port=9000)
     os.chown(journal.path, 65534, 65534)
     with pytest.raises(ZcrxError, match="belongs to another user"):

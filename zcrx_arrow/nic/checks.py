@@ -69,9 +69,10 @@ def placed(connection: socket.socket, interface: str) -> Placed:
     """
     try:
         napi_id = connection.getsockopt(socket.SOL_SOCKET, _SO_INCOMING_NAPI_ID)
+        queues = Device(interface).queues()
     except OSError as error:
-        raise denied(error, "asking a socket for its NAPI") from error
-    return Placed.of(napi_id, Device(interface).inspect())
+        raise denied(error, f"looking for a socket's queue of {interface}") from error
+    return Placed.of(napi_id, queues)
 
 
 def verify(queue: NicQueue, *, matches: tuple[Match, ...] = ()) -> tuple[Check, ...]:

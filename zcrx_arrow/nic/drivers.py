@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["KNOWN", "Quirks", "quirks_of"]
+__all__ = ["HARDWARE", "KNOWN", "Quirks", "quirks_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ KNOWN: Final = {
     ),
     "zcsim": Quirks(note="zcsim is a simulated NIC, for tests"),
 }
+HARDWARE: Final = ", ".join(sorted(set(KNOWN) - {"zcsim"}))
+"""The drivers of real NICs, for people; as of Linux 7.3."""
 _UNKNOWN: Final = Quirks(known=False)
 
 

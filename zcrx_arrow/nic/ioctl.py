@@ -25,7 +25,6 @@ __all__ = [
     "delete_context",
     "driver",
     "rss",
-    "set_context",
     "set_rss",
 ]
 
@@ -107,11 +106,6 @@ def _change(context: int, table: tuple[int, ...]) -> bytes:
 def set_rss(interface: str, table: tuple[int, ...]) -> None:
     """Set the table of the interface; an empty one stands for the driver's default."""
     call(interface, _change(0, table))
-
-
-def set_context(interface: str, context: int, table: tuple[int, ...]) -> None:
-    """Set the table of a context."""
-    call(interface, _change(context, table))
 
 
 def create_context(interface: str, table: tuple[int, ...]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from zcrx_arrow.config import whole
 from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
-from zcrx_arrow.nic.drivers import KNOWN, quirks_of
+from zcrx_arrow.nic.drivers import HARDWARE, quirks_of
 from zcrx_arrow.nic.state import Interface, Match, plain
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def make_plan(is_now: Interface, request: Request) -> Plan:
     if not quirks.known:
         notes.append(
             f"the driver {driver or '?'} is not known to have what zero-copy receive needs; "
-            f"Linux 7.3 has it in {', '.join(sorted(set(KNOWN) - {'zcsim'}))}"
+            f"Linux 7.3 has it in {HARDWARE}"
         )
     return Plan(name, driver, request, queues, tuple(steps), tuple(notes))
 
@@ -253,7 +253,7 @@ def _check(is_now: Interface) -> None:
             errno.EOPNOTSUPP,
             f"{name}{driver} {'; it '.join(reasons)}",
             step="nic",
-            remedy=f"Drivers that can, in Linux 7.3: {', '.join(sorted(set(KNOWN) - {'zcsim'}))}. "
+            remedy=f"Drivers that can, in Linux 7.3: {HARDWARE}. "
             "transport='copy' works with every one.",
         )
 
@@ -473,12 +473,11 @@ def _steering(is_now: Interface, request: Request, queues: tuple[int, ...]) -> l
                 undo=(f"ethtool -X {name} context N delete",),
             )
         )
-    before = [rule.location for rule in rules]
     action = "context N" if shared else f"action {queues[0]}"
     steps += (
         Step(
             setting="rule",
-            before={"locations": before},
+            before={},
             after={"match": asdict(match), "queue": 0 if shared else queues[0], "shared": shared},
             why="these connections come by the queue" + ("s" if shared else ""),
             commands=(f"ethtool -N {name} {match} {action}",),

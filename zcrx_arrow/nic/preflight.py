@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from zcrx_arrow.config import Area, NicQueue, parse_size
 from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
+from zcrx_arrow.nic.drivers import HARDWARE, quirks_of
 from zcrx_arrow.probe import probe
 
 if TYPE_CHECKING:
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "explain", "findings", "require"]
 
-_CAP_NET_ADMIN: Final = 12
-_CAP_IPC_LOCK: Final = 14
+CAP_NET_ADMIN: Final = 12
+CAP_IPC_LOCK: Final = 14
 _WHOLE_ID_RANGE: Final = "4294967295"
-# Drivers with queue management and unreadable-memory pools, Linux 7.3.
-_DRIVERS: Final = ("bnxt_en", "fbnic", "gve", "mlx5_core")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def in_initial_user_namespace() -> bool:
 
 
 def _privileges() -> Iterator[Finding]:
-    if not has_capability(_CAP_NET_ADMIN):
+    if not has_capability(CAP_NET_ADMIN):
         yield Finding(
             errno.EPERM,
             "this process lacks CAP_NET_ADMIN",
@@ -177,7 +176,7 @@ def _kernel(*, nodev: bool) -> Iterator[Finding]:
 def _memory(area: Area) -> Iterator[Finding]:
     size = parse_size(area.size)
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if not has_capability(_CAP_IPC_LOCK) and 0 <= soft < size:
+    if not has_capability(CAP_IPC_LOCK) and 0 <= soft < size:
         yield Finding(
             errno.ENOMEM,
             f"the area of {size} bytes counts as locked memory, and RLIMIT_MEMLOCK is {soft}",
@@ -237,11 +236,11 @@ def _driver(interface: str) -> Iterator[Finding]:
             "Give a NIC's interface, use transport='copy', or 'nodev' to try the interface.",
             certain=not Path(f"/sys/class/net/{interface}/device").exists(),
         )
-    elif driver not in _DRIVERS:
+    elif not quirks_of(driver).known:
         yield Finding(
             errno.EOPNOTSUPP,
             f"the driver {driver} of {interface} is not known to have queue management",
-            f"Linux 7.3 has it in {', '.join(_DRIVERS)}. Use transport='copy'.",
+            f"Linux 7.3 has it in {HARDWARE}. Use transport='copy'.",
             certain=False,
         )
 

@@ -249,7 +249,7 @@ class Placed:
     queue: int | None
 
     @classmethod
-    def of(cls, napi_id: int, interface: Interface) -> Self:
+    def of(cls, napi_id: int, queues: tuple[QueueState, ...]) -> Self:
         """Look for the queue."""
-        found = (queue.number for queue in interface.queues if queue.napi_id == napi_id)
+        found = (queue.number for queue in queues if queue.napi_id == napi_id)
         return cls(napi_id, next(found, None) if napi_id else None)
