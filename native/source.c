@@ -269,15 +269,19 @@ int za_source_finish(struct za_source *source, int code, const char *detail)
 
 /* --- pulling ------------------------------------------------------------------------------- */
 
-/* True if the area has been dry for so long that only the one who waits can help. */
+/* True if the area has been dry for so long that only the one who waits can help. Not while there is
+ * something to pull, or about to be: that is released first. */
 static bool exhausted(struct za_source *source)
 {
-	const struct za_receiver *receiver = &source->receiver;
+	struct za_receiver *receiver = &source->receiver;
 	struct za_refill_level level;
 	uint64_t since = za_read(&source->receiver.starved_since_ns);
 
 	if (source->receiver.config.copy_out != ZA_COPY_OUT_NEVER || !since ||
 	    (uint64_t)za_monotonic_ns() - since <= source->receiver.config.exhausted_ns)
+		return false;
+	/* In this order: rows are pushed before they are no longer being gathered. */
+	if (atomic_load(&receiver->gathering) || za_queue_length(&source->queue, NULL))
 		return false;
 	/* The receiver may not have noticed yet that somebody has released. */
 	level = za_refill_level(&receiver->area->refill, receiver->area);

@@ -429,14 +429,15 @@ static void wait_for_completions(struct za_receiver *r)
 {
 	bool starved = look_for_chunks(r);
 	int64_t ns = patience_ns(r, starved);
+	bool rows = r->cutter.batch && za_batch_rows(r->cutter.batch); /* they may just have left */
 	int code;
 
 	r->retry = false;
+	atomic_store(&r->gathering, rows);
 	if (stuck(r))
 		pauses(r, r->sys.ops->now_ns(r->sys.ctx, CLOCK_MONOTONIC));
 	if (ns) {
-		atomic_store(&r->pending,
-			     r->cutter.batch && za_batch_rows(r->cutter.batch) && !r->busy);
+		atomic_store(&r->pending, rows && !r->busy);
 		atomic_store(&r->asleep, 1);
 		if (look_again(r, starved))
 			ns = 0;

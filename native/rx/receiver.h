@@ -104,6 +104,7 @@ struct za_receiver {
 	bool paused, pause_cancelled;
 	int64_t paused_ns;
 	uint64_t starved_said_ns; /* when that was last an event: not more than one a second */
+	za_u32 gathering;         /* 1: there may be rows that are not in the queue yet */
 	za_u64 starved_since_ns;  /* monotonic, 0: not starved. Any thread reads. */
 
 	pthread_mutex_t error_lock;
