@@ -9,102 +9,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "config.h"
 #include "error.h"
 #include "export/schema.h"
 #include "wait.h"
 
 /* Pullers wait in steps, so that exit and signals are seen whoever holds which lock meanwhile. */
 #define WAIT_STEP_NS 50000000LL
-
-/* --- configuration ------------------------------------------------------------------------- */
-
-static int config_fail(struct za_error *error, const char *text, uint64_t value, uint64_t limit)
-{
-	return za_fail(error, -EINVAL, "config", "%s (it is %llu, the limit %llu)", text,
-		       (unsigned long long)value, (unsigned long long)limit);
-}
-
-static int check_window(const struct za_config *c, struct za_error *error)
-{
-	if (c->window_bytes < 2ULL * c->chunk_bytes)
-		return config_fail(error, "window must hold two chunks", c->window_bytes,
-				   2ULL * c->chunk_bytes);
-	if (c->window_bytes / c->chunk_bytes > 32768)
-		return config_fail(error, "window must be at most 32768 chunks", c->window_bytes,
-				   32768ULL * c->chunk_bytes);
-	if (c->window_bytes > c->area_bytes / 2)
-		return config_fail(error, "area is too small: window is more than half of it",
-				   c->window_bytes, c->area_bytes / 2);
-	return 0;
-}
-
-static int check_zcrx(const struct za_config *c, struct za_error *error)
-{
-	if (c->transport > ZA_TRANSPORT_NODEV)
-		return config_fail(error, "transport is unknown", c->transport, ZA_TRANSPORT_NODEV);
-	/* io_zcrx_queue_cqe() of kernels up to 7.2 shifts the chunk's number as a 32-bit value: what
-	 * lies higher would be reported 4 GiB too low. */
-	if (c->area_bytes > 4ULL << 30)
-		return config_fail(error,
-				   "area must be at most 4 GiB with zero-copy receive: kernels up "
-				   "to 7.2 compute offsets in it with 32 bits",
-				   c->area_bytes, 4ULL << 30);
-	if (c->refill_entries > 32768)
-		return config_fail(error, "zcrx.refill_entries must be at most 32768",
-				   c->refill_entries, 32768);
-	return 0;
-}
-
-static int check_memory(const struct za_config *c, struct za_error *error)
-{
-	if (c->chunk_bytes < 4096 || c->chunk_bytes > 16U << 20 ||
-	    (c->chunk_bytes & (c->chunk_bytes - 1)))
-		return config_fail(error, "chunk must be a power of two from 4 KiB to 16 MiB",
-				   c->chunk_bytes, 16U << 20);
-	if (c->area_bytes % c->chunk_bytes)
-		return config_fail(error, "area must be a multiple of chunk", c->area_bytes,
-				   c->chunk_bytes);
-	if (c->area_bytes / c->chunk_bytes < 8)
-		return config_fail(error, "area is too small: it must hold 8 chunks", c->area_bytes,
-				   8ULL * c->chunk_bytes);
-	if (c->area_bytes / c->chunk_bytes > UINT32_MAX / 4)
-		return config_fail(error, "area has too many chunks", c->area_bytes,
-				   (uint64_t)UINT32_MAX / 4 * c->chunk_bytes);
-	return c->transport == ZA_TRANSPORT_COPY ? check_window(c, error) : check_zcrx(c, error);
-}
-
-static int check_batches(const struct za_config *c, struct za_error *error)
-{
-	if (!c->max_batch_rows || c->max_batch_rows > INT32_MAX)
-		return config_fail(error, "batching.max_rows must be 1 to 2147483647",
-				   c->max_batch_rows, INT32_MAX);
-	if (!c->max_batch_bytes || c->max_batch_bytes > c->area_bytes / 4 ||
-	    c->max_batch_bytes > 1U << 30)
-		return config_fail(
-			error,
-			"area is too small: batching.max_bytes must be at most a quarter "
-			"of it and 1 GiB",
-			c->max_batch_bytes, c->area_bytes / 4);
-	if (!c->queue_batches || c->queue_batches > 65536)
-		return config_fail(error, "limits.queue_batches must be 1 to 65536",
-				   c->queue_batches, 65536);
-	if (!c->max_connections || c->max_connections > 1U << 20)
-		return config_fail(error, "limits.connections must be 1 to 1048576",
-				   c->max_connections, 1U << 20);
-	if (c->max_delay_ns > INT64_MAX / 4 || c->coalesce_ns > INT64_MAX / 4)
-		return config_fail(error, "batching.max_delay and coalesce must be below 73 years",
-				   c->max_delay_ns, INT64_MAX / 4);
-	if (c->copy_out > ZA_COPY_OUT_ALWAYS || c->payload > ZA_PAYLOAD_LARGE_STRING)
-		return config_fail(error, "copy_out or payload_type is unknown", c->payload,
-				   ZA_PAYLOAD_LARGE_STRING);
-	if (c->framing == ZA_FRAMING_RAW &&
-	    (c->payload == ZA_PAYLOAD_STRING_VIEW || c->payload == ZA_PAYLOAD_LARGE_STRING))
-		return za_fail(
-			error, -EINVAL, "config",
-			"payload_type: raw framing cuts anywhere, also within a character, so "
-			"its payload cannot be a string");
-	return 0;
-}
 
 /* --- life ---------------------------------------------------------------------------------- */
 
@@ -168,10 +79,8 @@ int za_source_new(const struct za_config *config, const struct za_sys *sys, stru
 {
 	struct za_sys linux_sys = za_sys_linux();
 	struct za_source *source;
-	int code = check_memory(config, error);
+	int code = za_config_check(config, error);
 
-	if (!code)
-		code = check_batches(config, error);
 	if (code)
 		return code;
 	source = calloc(1, sizeof(*source));
@@ -259,6 +168,13 @@ int za_source_add(struct za_source *source, int fd, uint32_t *id)
 	return za_source_mine(source) ? za_receiver_add(&source->receiver, fd, id) : -EOWNERDEAD;
 }
 
+int za_source_dismiss(struct za_source *source, uint32_t connection, const char *detail)
+{
+	return za_source_mine(source)
+		       ? za_receiver_dismiss(&source->receiver, connection, detail ? detail : "")
+		       : -EOWNERDEAD;
+}
+
 int za_source_finish(struct za_source *source, int code, const char *detail)
 {
 	if (!za_source_mine(source))
@@ -280,13 +196,14 @@ static bool exhausted(struct za_source *source)
 	if (source->receiver.config.copy_out != ZA_COPY_OUT_NEVER || !since ||
 	    (uint64_t)za_monotonic_ns() - since <= source->receiver.config.exhausted_ns)
 		return false;
-	/* In this order: rows are pushed before they are no longer being gathered. */
-	if (atomic_load(&receiver->gathering) || za_queue_length(&source->queue, NULL))
-		return false;
 	/* The receiver may not have noticed yet that somebody has released. */
 	level = za_refill_level(&receiver->area->refill, receiver->area);
-	return (uint64_t)(level.free + level.offered) * 8 <=
-	       receiver->transport.ops->dry_at * (uint64_t)receiver->area->chunks;
+	if ((uint64_t)(level.free + level.offered) * 8 >
+	    receiver->transport.ops->dry_at * (uint64_t)receiver->area->chunks)
+		return false;
+	/* In this order: what arrived before the level was read is being gathered, or in the queue,
+	 * or was pulled. */
+	return !atomic_load(&receiver->gathering) && !za_queue_length(&source->queue, NULL);
 }
 
 /* One bounded wait for something to pull. */
@@ -415,53 +332,9 @@ int za_source_event(struct za_source *source, int64_t timeout_ns, struct za_even
 
 void za_source_metrics(struct za_source *source, struct za_metrics *out)
 {
-	struct za_area *area = source->receiver.area;
-	const struct za_stats *s = &area->stats;
-	struct za_refill_level level;
-
 	memset(out, 0, sizeof(*out));
 	if (!za_source_mine(source))
 		return;
-	level = za_refill_level(&area->refill, area);
-	*out = (struct za_metrics){
-		.bytes = za_read(&s->bytes),
-		.fragments = za_read(&s->fragments),
-		.rows = za_read(&s->rows),
-		.batches = za_read(&s->batches),
-		.seams = za_read(&s->seams),
-		.stitched_bytes = za_read(&s->stitched_bytes),
-		.copied_out_bytes = za_read(&s->copied_out_bytes),
-		.copied_out_batches = za_read(&s->copied_out_batches),
-		.zero_copy_batches = za_read(&s->zero_copy_batches),
-		.partial_bytes = za_read(&s->partial_bytes),
-		.discarded_rows = za_read(&s->discarded_rows),
-		.stalls = za_read(&s->stalls),
-		.stalled_ns = za_read(&s->stalled_ns),
-		.starved = za_read(&s->starved),
-		.rearms = za_read(&s->rearms),
-		.nobufs = za_read(&s->nobufs),
-		.cancelled = za_read(&s->cancelled),
-		.enters = za_read(&s->enters),
-		.wakes = za_read(&s->wakes),
-		.accepted = za_read(&s->accepted),
-		.refused = za_read(&s->refused),
-		.accept_errors = za_read(&s->accept_errors),
-		.framing_errors = za_read(&s->framing_errors),
-		.events_lost = za_read(&s->events_lost),
-		.chunks = area->chunks,
-		.chunks_free = level.free,
-		.chunks_offered = level.offered,
-		.chunks_leased = area->chunks - level.free - level.offered,
-		.batches_held = za_read(&s->batches_held),
-		.connections = za_read(&s->connections),
-		.paused = za_read(&s->paused),
-		.copying_out = za_read(&s->copying_out),
-		.flushes = za_read(&s->flushes),
-		.alloc_fails = za_read(&s->alloc_fails),
-		.copy_events = za_read(&s->copy_events),
-		.returns_pending = za_read(&s->returns_pending),
-		.kernel_copied_bytes = za_read(&s->kernel_copied_bytes),
-		.lease_faults = za_read(&s->lease_faults),
-	};
+	za_area_metrics(source->receiver.area, out);
 	out->queue_batches = za_queue_length(&source->queue, &out->queue_bytes);
 }

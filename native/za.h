@@ -28,6 +28,35 @@ struct za_sys;
 enum za_framing_kind {
 	ZA_FRAMING_RAW = 0,       /* a row is a fragment: the bytes of one completion */
 	ZA_FRAMING_DELIMITED = 1, /* a row is what stands before a delimiter of 1 to 8 bytes */
+	ZA_FRAMING_PREFIXED = 2,  /* a header of fixed size holds the length */
+	ZA_FRAMING_VARINT = 3,    /* the length is a varint, as protobuf writes it */
+	ZA_FRAMING_FIXED = 4,     /* every message has the same length */
+	ZA_FRAMING_SYSLOG = 5, /* RFC 6587: counted or ended by LF, told apart message by message */
+	ZA_FRAMING_IPC = 6,    /* a row is an Arrow IPC message with its prefix */
+};
+
+/* The header of a length-prefixed message. */
+struct za_prefix {
+	uint32_t header_bytes; /* 1 to 65536: all that stands before the counted bytes */
+	uint32_t offset;       /* of the length in the header */
+	uint32_t unit;         /* >= 1: the length counts so many bytes */
+	uint8_t width;         /* of the length: 1, 2, 4 or 8 bytes */
+	uint8_t swap;          /* it is in the other byte order than this machine's */
+	uint8_t counts_header; /* the length includes the header */
+	uint8_t keep_header;   /* the header is part of the payload */
+};
+
+/* How a stream is cut into messages. What the kind does not use is ignored. */
+struct za_framing_config {
+	uint8_t kind;   /* enum za_framing_kind */
+	uint8_t blocks; /* fixed, and delimited by one byte: a row is as many whole messages
+				     * as lie together, with their delimiters */
+	uint8_t emit_unterminated; /* bytes after the last delimiter become a row at end of stream */
+	uint8_t delimiter_bytes;   /* 1 to 8 */
+	uint8_t delimiter[8];
+	uint32_t max_message_bytes; /* 1 to 2^30; a longer payload is a framing error */
+	uint32_t fixed_bytes;       /* 1 to 2^30 */
+	struct za_prefix prefix;
 };
 
 enum za_payload_type {
@@ -51,28 +80,27 @@ enum za_transport_kind {
 
 /* All fields must be set; za_source_new() checks them and names the one that is wrong. */
 struct za_config {
-	uint64_t area_bytes;      /* multiple of chunk_bytes */
-	uint32_t chunk_bytes;     /* power of two, 4 KiB to 16 MiB */
+	struct za_framing_config framing;
+	struct za_framing_config preamble; /* neither raw nor in blocks */
+	uint64_t area_bytes;               /* multiple of chunk_bytes */
+	uint32_t chunk_bytes;              /* power of two, 4 KiB to 16 MiB */
 	uint32_t window_bytes;    /* offered to the kernel at a time, at least two chunks */
 	uint32_t max_batch_rows;  /* >= 1 */
 	uint32_t max_batch_bytes; /* payload bytes, <= a quarter of the area */
 	uint64_t max_delay_ns;    /* from a batch's first row until it leaves */
 	uint64_t coalesce_ns;     /* longest wait for more, at high rates, when a consumer waits */
 	uint32_t queue_batches;   /* >= 1 */
-	uint32_t max_message_bytes; /* >= 1; a longer message is a framing error */
-	uint32_t max_connections;   /* open at a time; one more is refused */
-	uint32_t closed_history;    /* closed connections kept for za_source_connections() */
-	uint32_t accept_limit;      /* close the listener after that many; 0: never */
-	uint64_t exhausted_ns;      /* ZA_COPY_OUT_NEVER: a dry area becomes an error after that */
-	uint8_t copy_out;           /* enum za_copy_out */
-	uint8_t payload;            /* enum za_payload_type */
-	uint8_t framing;            /* enum za_framing_kind */
-	uint8_t delimiter_bytes;    /* 1 to 8 */
-	uint8_t delimiter[8];
-	uint8_t emit_unterminated; /* bytes after the last delimiter become a row at end of stream */
-	uint8_t no_incremental;    /* do not ask for incremental buffers (a test's knob) */
-	uint8_t transport;         /* enum za_transport_kind */
-	uint8_t huge_pages;        /* the area consists of reserved huge pages, or fails */
+	uint32_t max_connections; /* open at a time; one more is refused */
+	uint32_t closed_history;  /* closed connections kept for za_source_connections() */
+	uint32_t accept_limit;    /* close the listener after that many; 0: never */
+	uint64_t exhausted_ns;    /* ZA_COPY_OUT_NEVER: a dry area becomes an error after that */
+	uint8_t copy_out;         /* enum za_copy_out */
+	uint8_t payload;          /* enum za_payload_type */
+	uint8_t has_preamble;     /* the first message of each connection is cut by `preamble` */
+	uint8_t drop_preamble;    /* and is not a row */
+	uint8_t no_incremental;   /* do not ask for incremental buffers (a test's knob) */
+	uint8_t transport;        /* enum za_transport_kind */
+	uint8_t huge_pages;       /* the area consists of reserved huge pages, or fails */
 	uint8_t kernel_refill_memory; /* zcrx: the refill ring lies in memory of the kernel's */
 	uint8_t prefer_busy_poll;     /* zcrx: see napi_busy_poll in ip-sysctl */
 	uint32_t interface_index;     /* zcrx: if_nametoindex() */
@@ -218,6 +246,10 @@ void za_source_put(struct za_source *source);
 int za_source_listen(struct za_source *source, int fd);
 /* Receive from a connected socket. Moves `fd` on success; -ENOBUFS at max_connections. */
 int za_source_add(struct za_source *source, int fd, uint32_t *id);
+/* Closes a connection whose messages nobody can read, as if its bytes had broken the framing:
+ * `detail` says how (copied). What it sent before may still be pulled. Does not wait; without effect
+ * on a connection that has closed. 0 or -ENOMEM. */
+int za_source_dismiss(struct za_source *source, uint32_t connection, const char *detail);
 /* No more connections will be added: the source ends when the open ones have. With code < 0
  * pullers get that instead of the end, and `detail` says why (copied; may be NULL). */
 int za_source_finish(struct za_source *source, int code, const char *detail);
@@ -257,6 +289,153 @@ const char *za_source_transport(struct za_source *source);
 bool za_source_incremental(struct za_source *source);
 /* What the kernel recycles at a time: with zcrx not always what was asked for. */
 uint32_t za_source_chunk_bytes(struct za_source *source);
+
+/*
+ * Replay: the same framing and batches over bytes that are in memory already, as connection 1, on
+ * the caller's thread and without a ring. One thread at a time.
+ */
+struct za_replay;
+int za_replay_new(const struct za_config *config, struct za_error *error, struct za_replay **out);
+/* Batches stay readable. */
+void za_replay_free(struct za_replay *replay);
+/* Copies bytes into the area as the next of the stream and cuts them. *taken of them were, at least
+ * one unless a full batch waits for za_replay_next(). 0, or what broke the framing, see
+ * za_replay_error(): rows before that can be pulled, no bytes are taken any more. */
+int za_replay_feed(struct za_replay *replay, const uint8_t *data, size_t len, size_t *taken);
+/* The stream ends here: what is unfinished becomes a row, or is counted in *partial. As feed; -EAGAIN
+ * if a full batch must be pulled first. */
+int za_replay_end(struct za_replay *replay, uint32_t *partial);
+/* Moves the batch out if it is full, or, with `now`, if it has a row. 0; -EAGAIN there is none;
+ * -ENOMEM. */
+int za_replay_next(struct za_replay *replay, bool now, struct ArrowArray *out);
+int za_replay_schema(struct za_replay *replay, struct ArrowSchema *out);
+void za_replay_error(struct za_replay *replay, struct za_error *out);
+void za_replay_metrics(struct za_replay *replay, struct za_metrics *out);
+
+/* Whether the payloads' i-th variadic buffer, of a batch of this library, lies in the receive area and
+ * was not put together elsewhere. */
+bool za_in_area(const struct ArrowArray *batch, int64_t i);
+
+/* What an Arrow IPC message is, see za_ipc_inspect(). */
+enum za_ipc_kind {
+	ZA_IPC_END = 0, /* the end of a stream: a message without metadata */
+	ZA_IPC_SCHEMA = 1,
+	ZA_IPC_DICTIONARY = 2,
+	ZA_IPC_RECORD_BATCH = 3,
+};
+
+struct za_ipc_info {
+	uint8_t kind; /* enum za_ipc_kind, or what else the metadata says */
+	bool compressed;
+	uint32_t buffers;
+	uint64_t body_offset, body_bytes;
+	int64_t rows;
+	uint64_t expanded_bytes; /* of all buffers, after decompression */
+};
+
+/* Looks at one whole encapsulated message and trusts nothing in it: metadata that can be read,
+ * buffers inside of the body, lengths that are possible. 0, or -EBADMSG and why. Any thread. */
+int za_ipc_inspect(const uint8_t *data, size_t len, struct za_ipc_info *out,
+		   struct za_error *error);
+
+/*
+ * Records: binary messages of fixed layout become columns. The caller lays out what there is and owns
+ * every buffer; nothing here allocates. Any thread.
+ */
+
+/* How a field's bytes become a column's. All but ZA_FIELD_TEXT write `out_bytes` an element. */
+enum za_field_kind {
+	ZA_FIELD_COPY = 0, /* as they are; with `swap` in reverse order */
+	ZA_FIELD_WIDE = 1, /* an integer of any width up to 8, made 8 or 16 bytes wide */
+	ZA_FIELD_BOOL = 2, /* not 0 becomes a bit */
+	ZA_FIELD_TEXT = 3, /* less trailing NULs and blanks; int32 offsets and bytes */
+};
+
+enum za_field_check {
+	ZA_CHECK_NONE = 0,
+	ZA_CHECK_UTF8 = 1,  /* ZA_FIELD_TEXT must be well-formed */
+	ZA_CHECK_INT63 = 2, /* the unsigned integer must fit into a signed one of 8 bytes */
+};
+
+/* A leaf of a layout: where its elements lie in a record, and which column they go to. */
+struct za_field {
+	const uint32_t *offsets; /* of each element in the record, `elements` of them */
+	uint32_t elements;       /* a record; >= 1 */
+	uint32_t column;
+	uint32_t bytes;      /* of an element in the record */
+	uint8_t kind;        /* enum za_field_kind */
+	uint8_t check;       /* enum za_field_check */
+	uint8_t out_bytes;   /* 1 to 255 for COPY: as `bytes`; WIDE: 8 or 16 */
+	bool swap;           /* the other byte order than this machine's */
+	bool is_signed;      /* WIDE */
+	bool has_null;       /* this value of an integer of up to 8 bytes is null */
+	uint64_t null_value; /* as read, in this machine's order, not extended */
+};
+
+struct za_layout {
+	uint32_t bytes; /* of a record */
+	bool longer;    /* records may have more, which is left alone */
+	uint32_t n_fields;
+	const struct za_field *fields;
+};
+
+enum {
+	ZA_LAYOUT_SKIP = 254, /* in za_records.layout_of */
+	ZA_LAYOUT_NONE = 255,
+};
+
+struct za_records {
+	uint32_t n_layouts; /* 1 to 255 */
+	const struct za_layout *layouts;
+	int32_t discriminator; /* offset of the byte that selects the layout; -1: there is one */
+	uint8_t layout_of
+		[256];        /* by that byte; ZA_LAYOUT_NONE: unknown, ZA_LAYOUT_SKIP: left out */
+	uint32_t block_bytes; /* rows are blocks of records of this size; 0: each is one record */
+	uint32_t n_columns;
+	bool null_bad_values; /* a value that fails its check is null; else its record is bad */
+};
+
+/* Where a column goes. For `n` records that are added at most: */
+struct za_column {
+	uint8_t *values;   /* n * elements * out_bytes; BOOL: bits; TEXT: n * elements * bytes */
+	int32_t *offsets;  /* TEXT: n * elements + 1 */
+	uint8_t *validity; /* bits, one an element; NULL: there can be no nulls */
+	uint64_t nulls;    /* out */
+	uint64_t bytes;    /* out, TEXT: of values */
+};
+
+/* Why a record is not in the columns. */
+enum za_bad_record {
+	ZA_BAD_LENGTH = 1,        /* not its layout's */
+	ZA_BAD_DISCRIMINATOR = 2, /* no such layout */
+	ZA_BAD_UTF8 = 3,
+	ZA_BAD_RANGE = 4, /* ZA_CHECK_INT63 */
+};
+
+struct za_bad {
+	uint64_t row;    /* of the batch */
+	uint32_t offset; /* in the row's payload: of the record */
+	uint32_t bytes;  /* of the record */
+	uint32_t reason; /* enum za_bad_record */
+	uint32_t field;  /* of the layout that `layout` names, with ZA_BAD_UTF8 and ZA_BAD_RANGE */
+	uint32_t layout;
+};
+
+/* The columns of where a record comes from; each may be NULL. */
+struct za_origins {
+	uint32_t *connections;
+	uint64_t *positions; /* of the record's first byte */
+	int64_t *received;
+	uint8_t *layouts;
+};
+
+/* How many records lie in the rows of a batch with binary_view payloads. */
+uint64_t za_records_count(const struct za_records *records, const struct ArrowArray *batch);
+/* Appends them to columns that are empty. *rows: how many were. Those that are bad go to `bad`, at
+ * most `room`; when that is full it stops. Returns how many are bad. */
+uint32_t za_records_decode(const struct za_records *records, const struct ArrowArray *batch,
+			   struct za_column *columns, const struct za_origins *origins,
+			   struct za_bad *bad, uint32_t room, uint64_t *rows);
 
 /* Process-wide, for the caller's signal and exit handling. */
 /* A non-blocking descriptor on which signal numbers arrive as bytes (what Python's

@@ -8,12 +8,13 @@ Live network bytes as Arrow record batches.
 ...         print(batch.num_rows)
 """
 
-from zcrx_arrow import errors, framing, nic
+from zcrx_arrow import decoders, errors, framing, nic
 from zcrx_arrow.config import Area, Batching, Limits, NicQueue, Reconnect, Zcrx
 from zcrx_arrow.errors import ZcrxError
 from zcrx_arrow.metrics import Metrics
 from zcrx_arrow.opening import connect, listen
 from zcrx_arrow.probe import probe
+from zcrx_arrow.replay import decode, frame
 from zcrx_arrow.source import Source
 
 __version__ = "0.1.0"
@@ -29,7 +30,10 @@ __all__ = [
     "Zcrx",
     "ZcrxError",
     "connect",
+    "decode",
+    "decoders",
     "errors",
+    "frame",
     "framing",
     "listen",
     "nic",

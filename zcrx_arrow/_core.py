@@ -30,7 +30,7 @@ from zcrx_arrow.config import (
     parse_size,
 )
 from zcrx_arrow.errors import ConfigError, ZcrxError, from_core
-from zcrx_arrow.framing import Delimited, Framing, Raw
+from zcrx_arrow.framing import Framing, Raw, to_core
 from zcrx_arrow.nic import preflight
 
 __all__ = ["Options", "Transport", "check", "error_of", "open_core"]
@@ -60,6 +60,8 @@ class Options:
     batching: Batching
     limits: Limits
     zcrx: Zcrx
+    blocks: bool
+    """Rows are as many whole messages as lie together."""
 
     @classmethod
     def of(
@@ -73,12 +75,14 @@ class Options:
         batching: Batching | None,
         limits: Limits | None,
         zcrx: Zcrx | None,
+        *,
+        blocks: bool = False,
     ) -> Self:
         """Fill in defaults; raises `ConfigError` for what cannot work together."""
         one_of(transport, "transport", _TRANSPORTS)
         framing = Raw() if framing is None else framing
-        if not isinstance(framing, Raw | Delimited):
-            raise ConfigError(f"framing must be Raw() or Delimited(...), not {framing!r}")
+        if not isinstance(framing, Framing):
+            raise ConfigError(f"framing must be one of zcrx_arrow.framing, not {framing!r}")
         queue = None if nic is None else NicQueue.of(nic)
         if transport == "zcrx" and queue is None:
             raise ConfigError(
@@ -97,6 +101,7 @@ class Options:
             batching=batching or Batching(),
             limits=limits or Limits(),
             zcrx=zcrx or Zcrx(),
+            blocks=blocks,
         )
 
     @property
@@ -147,22 +152,12 @@ class Options:
         config.exhausted_ns = nanoseconds(limits.exhausted_after, "limits.exhausted_after")
         config.copy_out = one_of(self.copy_out, "copy_out", COPY_OUT)
         config.payload = one_of(self.payload_type, "payload_type", PAYLOAD_TYPES)
-        self._framing_to_core(config)
+        to_core(self.framing, config, blocks=self.blocks)
         config.transport = _KINDS[transport]
         config.huge_pages = memory.huge_pages
         if transport != "copy":
             self._zcrx_to_core(config)
         return config
-
-    def _framing_to_core(self, config: Any) -> None:
-        config.framing = lib.ZA_FRAMING_RAW
-        config.max_message_bytes = 1
-        if isinstance(self.framing, Delimited):
-            config.framing = lib.ZA_FRAMING_DELIMITED
-            config.max_message_bytes = parse_size(self.framing.max_message, "max_message")
-            config.delimiter_bytes = len(self.framing.delimiter)
-            ffi.memmove(config.delimiter, self.framing.delimiter, len(self.framing.delimiter))
-            config.emit_unterminated = self.framing.emit_unterminated
 
     def _zcrx_to_core(self, config: Any) -> None:
         config.refill_entries = self.zcrx.refill_entries or 0

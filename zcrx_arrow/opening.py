@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zcrx_arrow import address as addresses
 from zcrx_arrow._core import Options, Transport, check, open_core
 from zcrx_arrow._native import ffi, lib
+from zcrx_arrow._pipeline import Stages
 from zcrx_arrow._supervisor import Dialer, Supervisor
 from zcrx_arrow.config import Reconnect, parse_duration, whole
+from zcrx_arrow.decoded import DecodedSource
 from zcrx_arrow.errors import ConfigError
 from zcrx_arrow.source import Source
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         Size,
         Zcrx,
     )
+    from zcrx_arrow.decoders import Decoder
     from zcrx_arrow.framing import Framing
 
 __all__ = ["connect", "listen"]
@@ -36,6 +39,7 @@ def listen(
     address: addresses.Address,
     *,
     framing: Framing | None = None,
+    decode: Decoder | None = None,
     transport: Transport = "auto",
     nic: NicQueue | str | None = None,
     area: Area | Size = "256 MiB",
@@ -54,8 +58,12 @@ def listen(
     address : str or (str, int)
         Where to listen: ``"127.0.0.1:9000"``, ``"[::1]:9000"``, ``("", 9000)`` for every address;
         port 0 takes a free one, see ``source.address``.
-    framing : Raw or Delimited, optional
-        How bytes become rows; `Raw` if not given.
+    framing : Framing, optional
+        How bytes become messages, see `zcrx_arrow.framing`. Without it, what goes with `decode`,
+        or `Raw`.
+    decode : Decoder, optional
+        How messages become typed columns, see `zcrx_arrow.decoders`. Without it, a row is a
+        message with its payload.
     transport : {"auto", "zcrx", "copy", "nodev"}
         How bytes get into the area. ``zcrx``: the NIC writes them there, nobody copies; needs
         `nic`. ``copy``: the kernel copies once, on any machine. ``nodev``: the interface of
@@ -95,8 +103,18 @@ def listen(
     """
     if accept is not None:
         whole(accept, "accept", 1, _UINT32_MAX)
+    stages = Stages(framing, decode, payload_type)
     options = Options.of(
-        framing, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
+        stages.framing,
+        transport,
+        nic,
+        area,
+        copy_out,
+        stages.payload_type,
+        batching,
+        limits,
+        zcrx,
+        blocks=stages.blocks,
     )
     share = options.nic.share if options.nic else ()
     listener = addresses.listen_socket(address, options.receive_buffer, share)
@@ -108,13 +126,14 @@ def listen(
         listener.close()
         raise
     listener.detach()
-    return Source(handle, bound, Supervisor(handle, f"listen {bound[0]}:{bound[1]}", None))
+    return _source(handle, bound, Supervisor(handle, f"listen {bound[0]}:{bound[1]}", None), stages)
 
 
 def connect(
     address: addresses.Address,
     *,
     framing: Framing | None = None,
+    decode: Decoder | None = None,
     transport: Transport = "auto",
     nic: NicQueue | str | None = None,
     area: Area | Size = "256 MiB",
@@ -140,7 +159,7 @@ def connect(
         Dial again when the connection ends. Without it the source ends with the connection.
     connect_timeout : float or str
         For one attempt to connect and greet.
-    framing, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
+    framing, decode, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
         As for `listen`.
 
     Returns
@@ -163,8 +182,18 @@ def connect(
     if reconnect is not None and not isinstance(reconnect, Reconnect):
         raise ConfigError("reconnect must be a Reconnect or None")
     timeout = parse_duration(connect_timeout, "connect_timeout")
+    stages = Stages(framing, decode, payload_type)
     options = Options.of(
-        framing, transport, nic, area, copy_out, payload_type, batching, limits, zcrx
+        stages.framing,
+        transport,
+        nic,
+        area,
+        copy_out,
+        stages.payload_type,
+        batching,
+        limits,
+        zcrx,
+        blocks=stages.blocks,
     )
     dialer = Dialer(address, bytes(greeting), timeout, reconnect, options.receive_buffer)
     host, port = addresses.parse_address(address)
@@ -180,4 +209,10 @@ def connect(
     peer.detach()
     if reconnect is None:
         check(lib.za_source_finish(handle, 0, ffi.NULL), "connect")
-    return Source(handle, bound, Supervisor(handle, f"connect {host}:{port}", dialer))
+    return _source(handle, bound, Supervisor(handle, f"connect {host}:{port}", dialer), stages)
+
+
+def _source(handle: Any, bound: tuple[str, int], supervisor: Supervisor, stages: Stages) -> Source:
+    if stages.needed:
+        return DecodedSource(handle, bound, supervisor, stages)
+    return Source(handle, bound, supervisor)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Source"]
 
 _STEP_NS: Final = 100_000_000  # a waiting Python thread looks for signals this often at least
-_AGAIN: Final = (-errno.EAGAIN, -errno.EINTR)
+AGAIN: Final = (-errno.EAGAIN, -errno.EINTR)
 
 CONNECTIONS_SCHEMA: Final = pa.schema(
     [
@@ -89,9 +89,15 @@ class Source:
         """What is recycled at a time."""
         schema = ffi.new("struct ArrowSchema *")
         check(lib.za_source_schema(handle, schema), "schema")
-        self.schema: pa.Schema = pa.Schema._import_from_c(int(ffi.cast("uintptr_t", schema)))  # noqa: SLF001
-        """Schema of every batch; its metadata names framing and transport."""
+        self._raw_schema: pa.Schema = pa.Schema._import_from_c(  # noqa: SLF001
+            int(ffi.cast("uintptr_t", schema))
+        )
         _live.add(self)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of every batch; its metadata names framing and transport."""
+        return self._raw_schema
 
     # --- pulling -----------------------------------------------------------------------------
 
@@ -122,7 +128,7 @@ class Source:
         while True:
             step = _STEP_NS if limit < 0 else min(limit, _STEP_NS)
             code, batch = self._pull(step)
-            if code not in _AGAIN:
+            if code not in AGAIN:
                 return batch
             # Back in Python: a pending signal handler has run by now, and may have raised.
             if limit >= 0 and code == -errno.EAGAIN:
@@ -136,8 +142,8 @@ class Source:
         code = lib.za_source_next(self._handle, timeout_ns, array)
         if code == 0:
             address = int(ffi.cast("uintptr_t", array))
-            return 0, pa.RecordBatch._import_from_c(address, self.schema)  # noqa: SLF001
-        if code not in _AGAIN and code != -errno.ENODATA:
+            return 0, pa.RecordBatch._import_from_c(address, self._raw_schema)  # noqa: SLF001
+        if code not in AGAIN and code != -errno.ENODATA:
             self._raise(code)
         return code, None
 
@@ -159,7 +165,7 @@ class Source:
         # The hot loop: no allocation but the batch, and back in Python often enough for signals.
         array = ffi.new("struct ArrowArray *")
         address = int(ffi.cast("uintptr_t", array))
-        pull, handle, schema = lib.za_source_next, self._handle, self.schema
+        pull, handle, schema = lib.za_source_next, self._handle, self._raw_schema
         move = pa.RecordBatch._import_from_c  # noqa: SLF001 - documented for cffi
         while True:
             code = pull(handle, _STEP_NS, array)
@@ -167,7 +173,7 @@ class Source:
                 yield move(address, schema)
             elif code == -errno.ENODATA:
                 return
-            elif code not in _AGAIN:
+            elif code not in AGAIN:
                 self._raise(code)
 
     def __next__(self) -> pa.RecordBatch:

@@ -2,6 +2,48 @@
 #include "cut.h"
 
 #include <errno.h>
+#include <stdio.h>
+
+#include "../error.h"
+
+int za_cutter_init(struct za_cutter *cutter, const struct za_config *config, struct za_error *error)
+{
+	int code = za_framing_init(&cutter->framing, &config->framing, error);
+
+	if (!code && config->has_preamble)
+		code = za_framing_init(&cutter->preamble, &config->preamble, error);
+	if (code)
+		return code;
+	if (cutter->preamble.ops &&
+	    (cutter->framing.ops->whole || cutter->preamble.ops->whole || cutter->preamble.blocks))
+		return za_fail(error, -EINVAL, "config",
+			       "preamble: neither it nor what follows can be raw, and it is one "
+			       "message");
+	cutter->drop_preamble = config->drop_preamble;
+	cutter->utf8 = config->payload == ZA_PAYLOAD_STRING_VIEW ||
+		       config->payload == ZA_PAYLOAD_LARGE_STRING;
+	return 0;
+}
+
+void za_cut_describe(const struct za_cutter *cutter, int code, uint64_t position, char *out,
+		     size_t room)
+{
+	const struct za_framing *framing =
+		cutter->preamble.ops && !position ? &cutter->preamble : &cutter->framing;
+	unsigned long long at = position;
+
+	if (code == -EMSGSIZE)
+		(void)snprintf(out, room,
+			       "message at position %llu is longer than max_message=%u bytes", at,
+			       framing->max_message_bytes);
+	else if (code == -EILSEQ)
+		(void)snprintf(out, room,
+			       "message at position %llu is not UTF-8, as payload_type promises",
+			       at);
+	else
+		(void)snprintf(out, room, "bytes at position %llu break the framing: %s", at,
+			       framing->ops->broken);
+}
 
 void za_cut_begin(struct za_cut *cut, struct za_conn *conn, uint64_t offset, size_t bytes,
 		  struct za_gift *gift, int64_t received_ns)
@@ -36,6 +78,18 @@ static struct za_row_origin origin_of(const struct za_cut *cut, uint64_t behind)
 	};
 }
 
+/* Where the next message begins, or the tail's did. */
+static uint64_t position_of(const struct za_cut *cut)
+{
+	return cut->conn->position - cut->bytes - za_tail_bytes(&cut->conn->tail);
+}
+
+/* The framing of the message that is being looked for. */
+static const struct za_framing *framing_of(const struct za_cut *cut, const struct za_cutter *cutter)
+{
+	return cutter->preamble.ops && !position_of(cut) ? &cutter->preamble : &cutter->framing;
+}
+
 static void count_rows(struct za_cut *cut, struct za_cutter *cutter, uint32_t n)
 {
 	za_count(&cut->conn->rows, n);
@@ -55,32 +109,46 @@ static uint32_t valid_rows(const struct za_cutter *cutter, const uint8_t *data,
 	return valid;
 }
 
+/* Moves what belongs to the unfinished message from the fragment to the tail. *whole: that is all of
+ * it. 0, or as za_cut_run(). */
+static int continue_tail(struct za_cut *cut, struct za_cutter *cutter,
+			 const struct za_framing *framing, bool *whole)
+{
+	struct za_tail *tail = &cut->conn->tail;
+	size_t taken;
+
+	do {
+		const uint8_t *next = cutter->area->base + cut->offset;
+		int code = framing->ops->extend(framing, tail->heap, tail->heap_bytes, next,
+						cut->bytes, &taken, whole);
+
+		if (!code && *whole && za_batch_full(cutter->batch))
+			return -ENOSPC;
+		if (!code && taken)
+			code = za_tail_append(tail, cutter->area, next, taken);
+		if (code)
+			return code;
+		cut->offset += taken;
+		cut->bytes -= taken;
+	} while (!*whole && taken);
+	return 0;
+}
+
 /* A message that began in an earlier fragment, elsewhere in the area. */
 static int cut_seam(struct za_cut *cut, struct za_cutter *cutter)
 {
-	const struct za_framing *framing = &cutter->framing;
-	const uint8_t *next = cutter->area->base + cut->offset;
+	const struct za_framing *framing = framing_of(cut, cutter);
 	struct za_tail *tail = &cut->conn->tail;
 	struct za_row_origin origin;
 	struct za_bound bound;
-	size_t taken, consumed;
+	size_t consumed;
 	bool whole;
 	int n, code = za_tail_stitch(tail, cutter->area);
 
-	if (code)
-		return code;
-	code = framing->ops->extend(framing, tail->heap, tail->heap_bytes, next, cut->bytes, &taken,
-				    &whole);
-	if (!code && whole && za_batch_full(cutter->batch))
-		return -ENOSPC;
 	if (!code)
-		code = za_tail_append(tail, cutter->area, next, taken);
-	if (code)
+		code = continue_tail(cut, cutter, framing, &whole);
+	if (code || !whole)
 		return code;
-	cut->offset += taken;
-	cut->bytes -= taken;
-	if (!whole)
-		return 0;
 	n = framing->ops->scan(framing, tail->heap, tail->heap_bytes, 0, &bound, 1, &consumed);
 	if (n < 0)
 		return n;
@@ -89,10 +157,12 @@ static int cut_seam(struct za_cut *cut, struct za_cutter *cutter)
 	if (!valid_rows(cutter, tail->heap, &bound, 1))
 		return -EILSEQ;
 	origin = origin_of(cut, cut->bytes + tail->heap_bytes);
-	code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
-	if (code)
-		return code;
-	count_rows(cut, cutter, 1);
+	if (framing != &cutter->preamble || !cutter->drop_preamble) {
+		code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
+		if (code)
+			return code;
+		count_rows(cut, cutter, 1);
+	}
 	za_count(&cutter->area->stats.seams, 1);
 	za_tail_clear(tail, cutter->area);
 	return 0;
@@ -101,11 +171,11 @@ static int cut_seam(struct za_cut *cut, struct za_cutter *cutter)
 /* The messages that lie whole in the area. */
 static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
 {
-	const struct za_framing *framing = &cutter->framing;
-
 	while (cut->bytes) {
+		const struct za_framing *framing = framing_of(cut, cutter);
+		bool first = framing == &cutter->preamble;
 		const uint8_t *data = cutter->area->base + cut->offset;
-		uint32_t room = za_batch_room(cutter->batch);
+		uint32_t room = first ? 1 : za_batch_room(cutter->batch);
 		struct za_row_origin origin = origin_of(cut, cut->bytes);
 		size_t consumed;
 		uint32_t valid;
@@ -118,6 +188,12 @@ static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
 		if (n <= 0)
 			return n;
 		valid = valid_rows(cutter, data, cutter->bounds, (uint32_t)n);
+		if (first && cutter->drop_preamble) {
+			cut->offset += consumed;
+			cut->bytes -= consumed;
+			cut->scanned = 0;
+			continue;
+		}
 		if (valid < (uint32_t)n)
 			consumed = cutter->bounds[valid].start;
 		if (valid) {
@@ -159,7 +235,7 @@ bool za_cut_whole(struct za_cutter *cutter, struct za_conn *conn, uint64_t offse
 /* The stream has ended: does what is left count as a message? */
 static int cut_end(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
 {
-	const struct za_framing *framing = &cutter->framing;
+	const struct za_framing *framing = framing_of(cut, cutter);
 	struct za_tail *tail = &cut->conn->tail;
 	size_t bytes = za_tail_bytes(tail);
 	struct za_row_origin origin = origin_of(cut, bytes);

@@ -18,8 +18,10 @@
 struct za_cutter {
 	struct za_area *area; /* borrowed */
 	struct za_framing framing;
-	bool utf8;              /* every message must be text */
-	struct za_batch *batch; /* the one being filled, NULL if none */
+	struct za_framing preamble; /* of a connection's first message, if .ops */
+	bool drop_preamble;         /* and that is not a row */
+	bool utf8;                  /* every message must be text */
+	struct za_batch *batch;     /* the one being filled, NULL if none */
 	struct za_bound bounds[ZA_CUT_BOUNDS];
 };
 
@@ -33,6 +35,14 @@ struct za_cut {
 	bool at_end;           /* the stream has ended: the tail is the last message */
 	int64_t received_ns;
 };
+
+/* The framings of a configuration, and what its payload type promises; the area comes later. 0, or
+ * -EINVAL and which value is wrong. */
+int za_cutter_init(struct za_cutter *cutter, const struct za_config *config,
+		   struct za_error *error);
+/* In words: why za_cut_run() gave `code` for the message at `position`. */
+void za_cut_describe(const struct za_cutter *cutter, int code, uint64_t position, char *out,
+		     size_t room);
 
 /* Begins a fragment of `bytes` bytes, or, with none, the end of the stream. `gift` stays valid until
  * the cut is over. */

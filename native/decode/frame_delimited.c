@@ -4,6 +4,9 @@
  *
  * Delimiters are found from left to right and do not overlap: of "aaa" split by "aa" the message
  * is empty and "a" remains.
+ *
+ * With blocks, a row is as many whole messages as lie together, delimiters included: what a parser
+ * of text wants, and one search from the end instead of one a message.
  */
 #include <errno.h>
 #include <string.h>
@@ -141,6 +144,35 @@ static bool over_limit(const struct za_framing *framing, size_t len)
 	return len > (size_t)framing->max_message_bytes + framing->delimiter_bytes - 1;
 }
 
+/* Whole messages that lie together, as one row. None of them is over the limit: wherever the bytes
+ * are cut into fragments, the same message breaks the framing. */
+static int scan_block(const struct za_framing *framing, const uint8_t *data, size_t len,
+		      struct za_bound *bounds, size_t *consumed)
+{
+	size_t limit = framing->max_message_bytes, at = 0;
+	uint8_t byte = framing->delimiter[0];
+	const uint8_t *last;
+
+	*consumed = 0;
+	while (len - at > limit) {
+		/* The last delimiter that a message of the limit's length could end with. */
+		last = memrchr(data + at, byte, limit + 1);
+		if (!last && !at)
+			return -EMSGSIZE;
+		if (!last) {
+			len = at;
+			break;
+		}
+		at = (size_t)(last - data) + 1;
+	}
+	last = memrchr(data, byte, len);
+	if (!last)
+		return 0;
+	*consumed = (size_t)(last - data) + 1;
+	bounds[0] = (struct za_bound){.start = 0, .length = (uint32_t)*consumed};
+	return 1;
+}
+
 static int delimited_scan(const struct za_framing *framing, const uint8_t *data, size_t len,
 			  size_t from, struct za_bound *bounds, uint32_t room, size_t *consumed)
 {
@@ -149,6 +181,8 @@ static int delimited_scan(const struct za_framing *framing, const uint8_t *data,
 	/* A delimiter may have begun in the bytes that were scanned before. */
 	size_t at = from > overlap ? from - overlap : 0;
 
+	if (framing->blocks)
+		return room ? scan_block(framing, data, len, bounds, consumed) : 0;
 	*consumed = 0;
 	if (framing->delimiter_bytes == 1)
 		scan_one(&scan, data, at, len, framing->delimiter[0]);
@@ -209,6 +243,7 @@ static bool delimited_finish(const struct za_framing *framing, const uint8_t *he
 
 const struct za_framing_ops za_framing_delimited = {
 	.name = "delimited",
+	.broken = "",
 	.scan = delimited_scan,
 	.extend = delimited_extend,
 	.finish = delimited_finish,

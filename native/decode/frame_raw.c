@@ -40,6 +40,7 @@ static bool raw_finish(const struct za_framing *framing, const uint8_t *head, si
 
 const struct za_framing_ops za_framing_raw = {
 	.name = "raw",
+	.broken = "",
 	.whole = true,
 	.scan = raw_scan,
 	.extend = raw_extend,

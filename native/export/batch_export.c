@@ -138,3 +138,10 @@ void za_batch_export(struct za_batch *batch, struct ArrowArray *out)
 		.private_data = batch,
 	};
 }
+
+bool za_in_area(const struct ArrowArray *array, int64_t i)
+{
+	const struct za_batch *batch = array->private_data;
+
+	return i >= 0 && i < batch->n_buffers && !batch->copied && !batch->buffers[i].owned;
+}

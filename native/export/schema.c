@@ -79,7 +79,7 @@ int za_schema_export(const struct za_config *config, const char *framing, const 
 	add_column(&root, "connection", "I", 0);
 	add_column(&root, "position", "L", 0);
 	add_column(&root, "received_at", "tsn:UTC", 0);
-	if (config->framing == ZA_FRAMING_RAW)
+	if (config->framing.kind == ZA_FRAMING_RAW)
 		add_column(&root, "area_offset", "L", ARROW_FLAG_NULLABLE);
 	at = put_int(exported->metadata, 2);
 	at = put_text(at, "zcrx_arrow.framing");

@@ -46,6 +46,9 @@ struct za_area *za_area_take(struct za_area *area);
 /* Any thread, no GIL, does not block on the receiver. The last one unmaps. */
 void za_area_put(struct za_area *area);
 
+/* Any thread. Leaves out the queue's part. */
+void za_area_metrics(struct za_area *area, struct za_metrics *out);
+
 static inline uint32_t za_area_chunk_bytes(const struct za_area *area)
 {
 	return 1U << area->chunk_shift;

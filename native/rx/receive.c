@@ -119,20 +119,9 @@ static void end(struct za_receiver *r, struct za_conn *conn, enum za_close_reaso
 
 static void describe_framing_error(struct za_receiver *r, struct za_conn *conn, int code)
 {
-	unsigned long long at = conn->position - conn->lost_bytes;
-
 	za_count(&r->stats->framing_errors, 1);
-	if (code == -EMSGSIZE)
-		(void)snprintf(conn->detail, sizeof(conn->detail),
-			       "message at position %llu is longer than max_message=%u bytes", at,
-			       r->config.max_message_bytes);
-	else if (code == -EILSEQ)
-		(void)snprintf(conn->detail, sizeof(conn->detail),
-			       "message at position %llu is not UTF-8, as payload_type promises",
-			       at);
-	else
-		(void)snprintf(conn->detail, sizeof(conn->detail),
-			       "bytes at position %llu break the framing", at);
+	za_cut_describe(&r->cutter, code, conn->position - conn->lost_bytes, conn->detail,
+			sizeof(conn->detail));
 }
 
 static const char *explain(const struct za_receiver *r, int error)
@@ -318,6 +307,29 @@ void za_receive_abandon(struct za_receiver *r)
 	r->cut.conn = NULL;
 	drop_hold(r);
 	receive_ended(r, conn);
+}
+
+void za_receive_dismiss(struct za_receiver *r, uint32_t id, const char *detail)
+{
+	struct za_conn *conn = NULL;
+
+	for (uint32_t i = 0; i < r->conns.max && !conn; i++)
+		if (r->conns.slots[i] && r->conns.slots[i]->id == id)
+			conn = r->conns.slots[i];
+	if (!conn || conn->ending)
+		return;
+	za_count(&r->stats->framing_errors, 1);
+	(void)snprintf(conn->detail, sizeof(conn->detail), "%s", detail);
+	if (r->cut.conn != conn) {
+		end(r, conn, ZA_CLOSE_FRAMING, -EBADMSG);
+		return;
+	}
+	/* Its fragment waits in the middle for room. Giving that up ends the connection, or its
+	 * receive does. */
+	conn->ending = true;
+	conn->reason = ZA_CLOSE_FRAMING;
+	conn->error = -EBADMSG;
+	za_receive_abandon(r);
 }
 
 void za_receive_not_cancelled(struct za_receiver *r, const struct za_completion *answer)

@@ -2,6 +2,7 @@
 #include "receiver.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -160,6 +161,23 @@ int za_receiver_add(struct za_receiver *r, int fd, uint32_t *id)
 	return code;
 }
 
+int za_receiver_dismiss(struct za_receiver *r, uint32_t id, const char *detail)
+{
+	struct za_inbox *inbox = &r->inbox;
+	struct za_dismissal *one = calloc(1, sizeof(*one));
+
+	if (!one)
+		return -ENOMEM;
+	one->id = id;
+	(void)snprintf(one->detail, sizeof(one->detail), "%s", detail);
+	pthread_mutex_lock(&inbox->lock);
+	one->next = inbox->dismissals;
+	inbox->dismissals = one;
+	pthread_mutex_unlock(&inbox->lock);
+	inbox_news(r);
+	return 0;
+}
+
 int za_receiver_listen(struct za_receiver *r, int fd)
 {
 	int code = 0;
@@ -204,9 +222,20 @@ void za_receiver_stop(struct za_receiver *r, bool discard)
 	inbox_news(r);
 }
 
+static void free_dismissals(struct za_dismissal *first)
+{
+	while (first) {
+		struct za_dismissal *next = first->next;
+
+		free(first);
+		first = next;
+	}
+}
+
 static void read_inbox(struct za_receiver *r)
 {
 	struct za_inbox *inbox = &r->inbox;
+	struct za_dismissal *dismissals;
 
 	if (!atomic_exchange(&inbox->news, 0))
 		return;
@@ -216,12 +245,17 @@ static void read_inbox(struct za_receiver *r)
 	for (uint32_t i = 0; i < inbox->n; i++)
 		za_receiver_open(r, inbox->arrivals[i].id, inbox->arrivals[i].fd);
 	inbox->n = 0;
+	dismissals = inbox->dismissals;
+	inbox->dismissals = NULL;
 	r->finished |= inbox->finish;
 	if (inbox->listen_fd >= 0) {
 		r->listener = (struct za_listener){.fd = inbox->listen_fd};
 		inbox->listen_fd = -1;
 	}
 	pthread_mutex_unlock(&inbox->lock);
+	for (struct za_dismissal *one = dismissals; one; one = one->next)
+		za_receive_dismiss(r, one->id, one->detail);
+	free_dismissals(dismissals);
 }
 
 void za_receiver_event(struct za_receiver *r, enum za_event_kind kind, uint32_t connection,
@@ -454,6 +488,7 @@ static void wait_for_completions(struct za_receiver *r)
 		code = za_ring_enter(&r->ring, ns ? 1 : 0, ns);
 	}
 	za_count(&r->stats->enters, 1);
+	atomic_store(&r->gathering, 1);
 	atomic_store(&r->asleep, 0);
 	atomic_store(&r->pending, 0);
 	if (code && code != -ETIME && code != -EINTR)
@@ -539,7 +574,7 @@ int za_receiver_init(struct za_receiver *r, const struct za_config *config,
 {
 	struct za_batch_layout layout = {
 		.payload = config->payload,
-		.with_offsets = config->framing == ZA_FRAMING_RAW,
+		.with_offsets = config->framing.kind == ZA_FRAMING_RAW,
 		.max_rows = config->max_batch_rows,
 		.max_bytes = config->max_batch_bytes,
 	};
@@ -553,11 +588,9 @@ int za_receiver_init(struct za_receiver *r, const struct za_config *config,
 	r->inbox.listen_fd = -1;
 	r->waker_fd = -1;
 	r->ring.fd = -1;
-	r->cutter.utf8 = config->payload == ZA_PAYLOAD_STRING_VIEW ||
-			 config->payload == ZA_PAYLOAD_LARGE_STRING;
 	pthread_mutex_init(&r->inbox.lock, NULL);
 	pthread_mutex_init(&r->error_lock, NULL);
-	code = za_framing_init(&r->cutter.framing, config, error);
+	code = za_cutter_init(&r->cutter, config, error);
 	if (code)
 		return code;
 	code = za_area_new(config->area_bytes, config->chunk_bytes, config->huge_pages, error,
@@ -592,6 +625,7 @@ static void close_arrivals(struct za_receiver *r)
 void za_receiver_fini(struct za_receiver *r)
 {
 	close_arrivals(r);
+	free_dismissals(r->inbox.dismissals);
 	if (r->waker_fd >= 0)
 		r->sys.ops->close(r->sys.ctx, r->waker_fd);
 	za_conns_fini(&r->conns);

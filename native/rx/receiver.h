@@ -28,6 +28,13 @@ enum za_request_kind {
 	ZA_REQUEST_CANCEL_SINGLE, /* of a request of which there is one: its kind is the slot */
 };
 
+/* A connection that shall close, and why. */
+struct za_dismissal {
+	struct za_dismissal *next;
+	uint32_t id;
+	char detail[128];
+};
+
 /* What other threads ask of the receiver. */
 struct za_inbox {
 	pthread_mutex_t lock;
@@ -36,11 +43,12 @@ struct za_inbox {
 		int fd;
 	} *arrivals; /* connected sockets, owned */
 	uint32_t n, capacity;
-	int listen_fd; /* owned; -1 if none is waiting */
-	bool finish;   /* no more will come */
-	bool stop;     /* stop receiving */
-	bool discard;  /* and drop what nobody has pulled */
-	za_u32 news;   /* anything of the above is set */
+	struct za_dismissal *dismissals; /* owned */
+	int listen_fd;                   /* owned; -1 if none is waiting */
+	bool finish;                     /* no more will come */
+	bool stop;                       /* stop receiving */
+	bool discard;                    /* and drop what nobody has pulled */
+	za_u32 news;                     /* anything of the above is set */
 };
 
 struct za_listener {
@@ -104,7 +112,7 @@ struct za_receiver {
 	bool paused, pause_cancelled;
 	int64_t paused_ns;
 	uint64_t starved_said_ns; /* when that was last an event: not more than one a second */
-	za_u32 gathering;         /* 1: there may be rows that are not in the queue yet */
+	za_u32 gathering;         /* 0: asleep, and every row is in the queue */
 	za_u64 starved_since_ns;  /* monotonic, 0: not starved. Any thread reads. */
 
 	pthread_mutex_t error_lock;
@@ -138,6 +146,8 @@ void za_receiver_hungry(struct za_receiver *receiver);
 /* Any thread. Moves fd on success. */
 int za_receiver_add(struct za_receiver *receiver, int fd, uint32_t *id);
 int za_receiver_listen(struct za_receiver *receiver, int fd);
+/* See za_source_dismiss(). */
+int za_receiver_dismiss(struct za_receiver *receiver, uint32_t id, const char *detail);
 void za_receiver_finish(struct za_receiver *receiver, int code, const char *detail);
 void za_receiver_stop(struct za_receiver *receiver, bool discard);
 
@@ -176,6 +186,8 @@ bool za_receive_completed(struct za_receiver *receiver, const struct za_completi
 bool za_receive_resume(struct za_receiver *receiver);
 /* A receive that was asked to end goes on: it is asked again if its connection shall close. */
 void za_receive_not_cancelled(struct za_receiver *receiver, const struct za_completion *answer);
+/* A connection's messages cannot be read: it closes as if they had broken the framing. */
+void za_receive_dismiss(struct za_receiver *receiver, uint32_t id, const char *detail);
 /* Asks every armed receive to end; those that are asked already are left alone. */
 void za_receive_cancel_all(struct za_receiver *receiver);
 /* Closes what is still open, after every receive has ended. */

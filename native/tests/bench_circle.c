@@ -144,11 +144,11 @@ static struct result run_circle(uint32_t connections)
 		.max_delay_ns = 10000000,
 		.coalesce_ns = 500000,
 		.queue_batches = 64,
-		.max_message_bytes = 1,
+		.framing.max_message_bytes = 1,
 		.max_connections = 64,
 		.closed_history = 64,
 		.exhausted_ns = 1000000000,
-		.framing = ZA_FRAMING_RAW,
+		.framing.kind = ZA_FRAMING_RAW,
 		.transport = ZA_TRANSPORT_ZCRX,
 		.interface_index = 1,
 	};

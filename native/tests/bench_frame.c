@@ -53,10 +53,10 @@ int main(int argc, char **argv)
 	uint64_t wanted = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000000ULL;
 	struct za_batch_layout layout = {
 		.payload = ZA_PAYLOAD_BINARY_VIEW, .max_rows = 65536, .max_bytes = 1U << 20};
-	struct za_config config = {.framing = ZA_FRAMING_DELIMITED,
-				   .delimiter = "\n",
-				   .delimiter_bytes = 1,
-				   .max_message_bytes = 1U << 20};
+	struct za_config config = {.framing.kind = ZA_FRAMING_DELIMITED,
+				   .framing.delimiter = "\n",
+				   .framing.delimiter_bytes = 1,
+				   .framing.max_message_bytes = 1U << 20};
 	static struct io_uring_buf ring_memory[8];
 	struct io_uring_buf_ring *ring = (void *)ring_memory;
 	struct bench b = {0};
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	za_area_unpoison(b.area, 0, b.area->bytes);
 	b.area->pool = za_batch_pool_new(&layout);
 	b.cutter.area = b.area;
-	CHECK(!za_framing_init(&b.cutter.framing, &config, NULL), "framing");
+	CHECK(!za_framing_init(&b.cutter.framing, &config.framing, NULL), "framing");
 	CHECK(!za_batch_new(b.area, &b.cutter.batch), "batch");
 	memset(b.area->base, 'x', b.area->bytes);
 	for (uint64_t at = LINE_BYTES - 1; at < b.area->bytes; at += LINE_BYTES)

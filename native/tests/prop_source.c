@@ -40,9 +40,9 @@ struct stream {
 	struct message messages[MAX_STREAM + 1]; /* what the naive splitter finds */
 	uint32_t n_messages, delivered;
 	uint64_t raw_position;
-	bool breaks; /* a message is over the limit: the rows before it are all that come */
-	bool ended, reset;
-	uint32_t partial; /* bytes that are not delivered after a clean end */
+	bool breaks;       /* a message is over the limit: the rows before it are all that come */
+	bool ended, reset; /* or dismissed */
+	uint32_t partial;  /* bytes that are not delivered after a clean end */
 };
 
 struct held {
@@ -75,13 +75,11 @@ static uint64_t below(struct history *h, uint64_t limit)
 
 /* --- the naive splitter -------------------------------------------------------------------- */
 
-static void split(struct history *h, struct stream *s)
+static void split_delimited(struct history *h, struct stream *s)
 {
-	const struct za_config *c = &h->config;
+	const struct za_framing_config *c = &h->config.framing;
 	uint32_t start = 0;
 
-	if (c->framing == ZA_FRAMING_RAW)
-		return;
 	for (uint32_t at = 0; at + c->delimiter_bytes <= s->bytes;) {
 		if (memcmp(s->data + at, c->delimiter, c->delimiter_bytes)) {
 			at++;
@@ -106,24 +104,218 @@ static void split(struct history *h, struct stream *s)
 	}
 }
 
+/* Where the message at data[0] ends and its payload lies, byte by byte as the format's text says.
+ * 1; 0: it is not whole; -1: it breaks the framing. */
+static int one_prefixed(const struct za_framing_config *c, const uint8_t *data, uint32_t len,
+			uint32_t *start, uint32_t *end)
+{
+	const struct za_prefix *p = &c->prefix;
+	unsigned __int128 value = 0;
+
+	if (len < p->header_bytes)
+		return 0;
+	for (uint32_t i = 0; i < p->width; i++)
+		value |= (unsigned __int128)data[p->offset + i]
+			 << 8 * (p->swap ? p->width - 1U - i : i);
+	value *= p->unit;
+	if (p->counts_header && value < p->header_bytes)
+		return -1;
+	value += p->counts_header ? 0 : p->header_bytes; /* the whole message */
+	*start = p->keep_header ? 0 : p->header_bytes;
+	if (value - *start > c->max_message_bytes)
+		return -1;
+	*end = (uint32_t)value;
+	return value <= len;
+}
+
+static int one_varint(const struct za_framing_config *c, const uint8_t *data, uint32_t len,
+		      uint32_t *start, uint32_t *end)
+{
+	unsigned __int128 value = 0;
+
+	for (*start = 0; *start < len;) {
+		uint8_t byte = data[*start];
+
+		value |= (unsigned __int128)(byte & 127) << 7 * *start;
+		++*start;
+		if (value >> 64 || (*start == 10 && byte & 128))
+			return -1;
+		if (byte & 128)
+			continue;
+		if (value > c->max_message_bytes)
+			return -1;
+		*end = *start + (uint32_t)value;
+		return *end <= len;
+	}
+	return 0;
+}
+
+static int one_fixed(const struct za_framing_config *c, const uint8_t *data, uint32_t len,
+		     uint32_t *start, uint32_t *end)
+{
+	(void)data;
+	*start = 0;
+	*end = c->fixed_bytes;
+	return len >= c->fixed_bytes;
+}
+
+static int one_syslog(const struct za_framing_config *c, const uint8_t *data, uint32_t len,
+		      uint32_t *start, uint32_t *end)
+{
+	uint64_t count = 0;
+	uint32_t at = 0;
+
+	if (data[0] >= '1' && data[0] <= '9') {
+		for (; at < len && data[at] >= '0' && data[at] <= '9'; at++) {
+			count = count * 10 + (uint64_t)(data[at] - '0');
+			if (count > c->max_message_bytes)
+				return -1;
+		}
+		if (at == len)
+			return 0;
+		if (data[at] != ' ')
+			return -1;
+		*start = at + 1;
+		*end = *start + (uint32_t)count;
+		return *end <= len;
+	}
+	while (at < len && data[at] != '\n')
+		at++;
+	*start = 0;
+	*end = at;
+	if (at > c->max_message_bytes)
+		return -1;
+	return at < len;
+}
+
+static void split_measured(struct history *h, struct stream *s)
+{
+	const struct za_framing_config *c = &h->config.framing;
+	int (*const one[])(const struct za_framing_config *c, const uint8_t *data, uint32_t len,
+			   uint32_t *start, uint32_t *end) = {
+		[ZA_FRAMING_PREFIXED] = one_prefixed,
+		[ZA_FRAMING_VARINT] = one_varint,
+		[ZA_FRAMING_FIXED] = one_fixed,
+		[ZA_FRAMING_SYSLOG] = one_syslog,
+	};
+	uint32_t at = 0, start, end;
+	int found = 1;
+
+	while (at < s->bytes &&
+	       (found = one[c->kind](c, s->data + at, s->bytes - at, &start, &end)) == 1) {
+		bool line = c->kind == ZA_FRAMING_SYSLOG && !start;
+
+		s->messages[s->n_messages++] = (struct message){at + start, end - start};
+		at += end + line;
+	}
+	s->breaks = found < 0;
+	if (found || at == s->bytes)
+		return;
+	if (c->kind == ZA_FRAMING_SYSLOG && c->emit_unterminated &&
+	    !(s->data[at] >= '1' && s->data[at] <= '9'))
+		s->messages[s->n_messages++] = (struct message){at, s->bytes - at};
+	else
+		s->partial = s->bytes - at;
+}
+
+static void split(struct history *h, struct stream *s)
+{
+	if (h->config.framing.kind == ZA_FRAMING_DELIMITED)
+		split_delimited(h, s);
+	else if (h->config.framing.kind != ZA_FRAMING_RAW)
+		split_measured(h, s);
+}
+
 /* --- making a history ---------------------------------------------------------------------- */
+
+static void put(struct stream *s, uint8_t byte)
+{
+	if (s->bytes < MAX_STREAM)
+		s->data[s->bytes++] = byte;
+}
+
+/* What stands before a payload; now and then something hostile. */
+static void write_header(struct history *h, struct stream *s, uint32_t length)
+{
+	const struct za_framing_config *c = &h->config.framing;
+	uint8_t header[64];
+	char digits[16];
+	uint64_t value;
+
+	if (c->kind == ZA_FRAMING_PREFIXED) {
+		const struct za_prefix *p = &c->prefix;
+
+		for (uint32_t i = 0; i < p->header_bytes; i++)
+			header[i] = (uint8_t)below(h, 256);
+		value = (length + (p->counts_header ? p->header_bytes : 0)) / p->unit;
+		value = below(h, 200) ? value : za_twin_random(&h->random);
+		for (uint32_t i = 0; i < p->width; i++)
+			header[p->offset + i] =
+				(uint8_t)(value >> 8 * (p->swap ? p->width - 1U - i : i));
+		for (uint32_t i = 0; i < p->header_bytes; i++)
+			put(s, header[i]);
+	} else if (c->kind == ZA_FRAMING_VARINT) {
+		value = below(h, 200) ? length : za_twin_random(&h->random) >> below(h, 64);
+		for (; value > 127; value >>= 7)
+			put(s, (uint8_t)(value | 128));
+		put(s, (uint8_t)value);
+	} else if (c->kind == ZA_FRAMING_SYSLOG && below(h, 2)) {
+		(void)snprintf(digits, sizeof(digits), "%u%s", length, below(h, 200) ? " " : "x");
+		for (uint32_t i = 0; digits[i]; i++)
+			put(s, (uint8_t)digits[i]);
+	}
+}
+
+static void choose_framing(struct history *h)
+{
+	struct za_framing_config *c = &h->config.framing;
+	struct za_prefix *p = &c->prefix;
+
+	c->max_message_bytes = 1 + (uint32_t)below(h, below(h, 2) ? 60 : 6000);
+	if (!below(h, 5))
+		c->kind = ZA_FRAMING_RAW;
+	else if (below(h, 2))
+		c->kind = ZA_FRAMING_DELIMITED;
+	else
+		c->kind = (uint8_t)(ZA_FRAMING_PREFIXED + below(h, 4));
+	p->width = (uint8_t)(1U << below(h, 4));
+	p->offset = (uint32_t)below(h, 3);
+	p->header_bytes = p->offset + p->width + (uint32_t)below(h, 3);
+	p->unit = below(h, 3) ? 1 : 1 + (uint32_t)below(h, 8);
+	p->swap = (uint8_t)below(h, 2);
+	p->counts_header = (uint8_t)below(h, 2);
+	p->keep_header = (uint8_t)below(h, 2);
+	c->fixed_bytes = 1 + (uint32_t)below(h, below(h, 2) ? 20 : 5000);
+	c->emit_unterminated = (uint8_t)below(h, 2);
+	c->delimiter_bytes = (uint8_t)(1 + (below(h, 2) ? 0 : below(h, 8)));
+	for (uint32_t i = 0; i < c->delimiter_bytes; i++)
+		c->delimiter[i] = (uint8_t)("ab\n"[below(h, 3)]);
+	if (c->kind == ZA_FRAMING_SYSLOG) {
+		c->delimiter_bytes = 1; /* what fill_stream() writes behind a message */
+		c->delimiter[0] = '\n';
+	} else if (c->kind != ZA_FRAMING_DELIMITED) {
+		c->delimiter_bytes = 0;
+	}
+}
 
 static void fill_stream(struct history *h, struct stream *s)
 {
 	const struct za_config *c = &h->config;
 	uint32_t wanted = (uint32_t)below(h, below(h, 4) ? MAX_STREAM / 4 : MAX_STREAM);
-	uint32_t longest = below(h, 10) ? c->max_message_bytes : c->max_message_bytes + 20;
+	uint32_t longest =
+		below(h, 10) ? c->framing.max_message_bytes : c->framing.max_message_bytes + 20;
 
 	if (longest > 3000)
 		longest = 3000;
 	while (s->bytes < wanted) {
 		uint32_t length = (uint32_t)below(h, below(h, 3) ? 30 : longest + 1);
 
+		write_header(h, s, length);
 		for (; length && s->bytes < wanted; length--)
 			/* Few different bytes, so that parts of delimiters come often. */
 			s->data[s->bytes++] = (uint8_t)("abc\n"[below(h, 4)]);
-		for (uint32_t i = 0; i < c->delimiter_bytes && s->bytes < wanted; i++)
-			s->data[s->bytes++] = c->delimiter[i];
+		for (uint32_t i = 0; i < c->framing.delimiter_bytes && s->bytes < wanted; i++)
+			s->data[s->bytes++] = c->framing.delimiter[i];
 	}
 	split(h, s);
 }
@@ -170,19 +362,14 @@ static void choose_config(struct history *h, struct za_twin_options *options)
 	c->max_delay_ns = below(h, 3) ? 10000000 : 0;
 	c->coalesce_ns = below(h, 2) * 1000000;
 	c->queue_batches = 1 + (uint32_t)below(h, 6);
-	c->max_message_bytes = 1 + (uint32_t)below(h, below(h, 2) ? 60 : 6000);
 	c->max_connections = MAX_CONNS;
 	c->closed_history = MAX_CONNS;
 	c->exhausted_ns = 1000000000;
 	c->copy_out = (uint8_t)below(h, 3);
-	c->framing = below(h, 5) ? ZA_FRAMING_DELIMITED : ZA_FRAMING_RAW;
+	choose_framing(h);
 	c->payload = below(h, 4) ? ZA_PAYLOAD_BINARY_VIEW : ZA_PAYLOAD_LARGE_BINARY;
-	if (c->framing == ZA_FRAMING_DELIMITED && !below(h, 4))
+	if (c->framing.kind == ZA_FRAMING_DELIMITED && !below(h, 4))
 		c->payload++; /* the streams are ASCII */
-	c->delimiter_bytes = (uint8_t)(1 + (below(h, 2) ? 0 : below(h, 8)));
-	for (uint32_t i = 0; i < c->delimiter_bytes; i++)
-		c->delimiter[i] = (uint8_t)("ab\n"[below(h, 3)]);
-	c->emit_unterminated = (uint8_t)below(h, 2);
 	c->no_incremental = (uint8_t)below(h, 2);
 	h->views = c->payload < ZA_PAYLOAD_LARGE_BINARY;
 }
@@ -289,7 +476,7 @@ static void check_row(struct history *h, const struct row *row)
 {
 	struct stream *s = stream_of(h, row);
 
-	if (h->config.framing == ZA_FRAMING_RAW) {
+	if (h->config.framing.kind == ZA_FRAMING_RAW) {
 		CHECK(row->position == s->raw_position && row->bytes, "seed %llu: gap or repeat",
 		      (unsigned long long)h->seed);
 		s->raw_position += row->bytes;
@@ -366,6 +553,12 @@ static void send_some(struct history *h)
 	if (s->sent == s->bytes) {
 		za_twin_end(h->twin, s->fd);
 		s->ended = true;
+		return;
+	}
+	if (s->id && below(h, 600) == 0) {
+		CHECK(!za_receiver_dismiss(&h->receiver, s->id, "not wanted"), "dismiss");
+		s->reset = true; /* as far as what it delivers is concerned */
+		za_twin_end(h->twin, s->fd);
 		return;
 	}
 	if (below(h, 400) == 0 && za_twin_is_open(h->twin, s->fd)) {
@@ -470,7 +663,7 @@ static void check_connection(struct history *h, const struct za_conn_info *info)
 	CHECK(info->reason == (s->breaks ? ZA_CLOSE_FRAMING : ZA_CLOSE_EOF),
 	      "seed %llu: connection %u ended with %u: %s", seed, info->id, info->reason,
 	      info->detail);
-	if (h->config.framing == ZA_FRAMING_RAW)
+	if (h->config.framing.kind == ZA_FRAMING_RAW)
 		CHECK(s->raw_position == s->bytes, "seed %llu: raw bytes are missing", seed);
 	CHECK(s->delivered == s->n_messages, "seed %llu: connection %u: %u of %u messages", seed,
 	      info->id, s->delivered, s->n_messages);

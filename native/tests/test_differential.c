@@ -81,15 +81,15 @@ static void make_schedule(struct schedule *s, uint8_t transport, uint64_t seed)
 		.max_batch_bytes = 1 + (uint32_t)below(r, 16384),
 		.max_delay_ns = below(r, 2) * 2000000,
 		.queue_batches = 1 + (uint32_t)below(r, 6),
-		.max_message_bytes = 100 + (uint32_t)below(r, 8000),
+		.framing.max_message_bytes = 100 + (uint32_t)below(r, 8000),
 		.max_connections = MAX_CONNS,
 		.closed_history = MAX_CONNS,
 		.exhausted_ns = 1000000000000,
 		.copy_out = (uint8_t)below(r, 3),
-		.framing = ZA_FRAMING_DELIMITED,
-		.delimiter_bytes = 1,
-		.delimiter = {'\n'},
-		.emit_unterminated = (uint8_t)below(r, 2),
+		.framing.kind = ZA_FRAMING_DELIMITED,
+		.framing.delimiter_bytes = 1,
+		.framing.delimiter = {'\n'},
+		.framing.emit_unterminated = (uint8_t)below(r, 2),
 		.transport = transport,
 		.refill_entries = below(r, 2) ? 0 : 1 + (uint32_t)below(r, 8),
 		.kernel_refill_memory = (uint8_t)below(r, 2),
@@ -331,13 +331,13 @@ static uint64_t split(const struct schedule *s, uint32_t at, bool *breaks)
 	for (uint32_t p = 0; p < s->bytes[at] && !*breaks; p++) {
 		bool ends = s->data[at][p] == '\n';
 
-		*breaks = !ends && p - start >= s->config.max_message_bytes;
+		*breaks = !ends && p - start >= s->config.framing.max_message_bytes;
 		if (ends) {
 			rows++;
 			start = p + 1;
 		}
 	}
-	return rows + (!*breaks && start < s->bytes[at] && s->config.emit_unterminated);
+	return rows + (!*breaks && start < s->bytes[at] && s->config.framing.emit_unterminated);
 }
 
 static void check_against_splitter(const struct schedule *s, const struct outcome *seen)

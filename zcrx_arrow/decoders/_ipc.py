@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Arrow IPC streams: what peers write with ``pa.ipc.new_stream``.
+
+The core cuts the stream into messages and looks at each before anybody trusts it: metadata that can
+be read, buffers inside of the body, lengths that are possible. Then pyarrow's own stream reader
+gets them, one reader a connection, over buffers that point to where the bytes were received.
+
+Source: Arrow columnar format, "IPC Streaming Format" and "Encapsulated message format".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from zcrx_arrow._native import ffi, lib
+from zcrx_arrow.config import Size, one_of, parse_size
+from zcrx_arrow.decoders._base import Context, Decoder, Decoding, OnDrift, check_keep, with_origins
+from zcrx_arrow.errors import ConfigError
+from zcrx_arrow.framing import ArrowIpc as ArrowIpcFraming
+from zcrx_arrow.framing import Framing, Preamble
+
+if TYPE_CHECKING:
+    from zcrx_arrow._raw import RawBatch
+
+__all__ = ["ArrowIpc"]
+
+_ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, KeyError, StopIteration)
+
+
+class ArrowIpc(Decoder):
+    """
+    Every peer writes an Arrow IPC stream; its batches come out.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema, optional
+        Of the source. Without it, the first connection's. Metadata of schemas is not compared.
+    on_drift : {"fail", "widen", "reject"}
+        For a connection whose schema is another: it is closed; or its columns are matched by name
+        and converted where nothing is lost (narrower integers and floats, dictionaries to their
+        values, missing ones to null), else it is closed; or its rows are counted as rejected and
+        left out, with one row in ``source.rejected`` to say so.
+    trusted : bool
+        Whether to hand out batches without looking through all of their values. Only for peers
+        that are as trusted as this program: offsets, indices or text that are wrong make consumers
+        crash or read foreign memory.
+    max_expanded : int or str
+        What compressed buffers of a message may have after decompression, in all.
+    keep : sequence of str or True
+        Columns to add: ``connection``, ``position`` (of the message), ``received_at``.
+
+    Notes
+    -----
+    Dictionaries, their deltas and replacements, compression, nested types and several streams one
+    after the other on a connection are taken as pyarrow takes them. A body that lies together is
+    read in place, and holds the receive memory as an undecoded batch does; one that is scattered is
+    copied together once. ``source.decode_stats`` counts both. A chunk of the area that is larger
+    than the messages (``area=Area(chunk="4 MiB", ...)``) lets more of them lie together.
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema | None = None,
+        *,
+        on_drift: OnDrift = "fail",
+        trusted: bool = False,
+        max_expanded: Size = "1 GiB",
+        keep: Any = (),
+    ) -> None:
+        if schema is not None and not isinstance(schema, pa.Schema):
+            raise ConfigError(f"schema must be a pyarrow.Schema, not {type(schema).__name__}")
+        one_of(on_drift, "on_drift", _ON_DRIFT)
+        self.schema, self.on_drift, self.trusted = schema, on_drift, trusted
+        self.max_expanded = parse_size(max_expanded, "max_expanded")
+        self.keep = check_keep(keep)
+        if schema is not None:
+            with_origins(schema, self.keep)
+
+    @property
+    def framing(self) -> Framing:
+        """IPC messages."""
+        return ArrowIpcFraming()
+
+    def blocks(self, framing: Framing) -> bool:
+        """Whether the framing gives IPC messages; never blocks."""
+        main = framing.then if isinstance(framing, Preamble) else framing
+        if not isinstance(main, ArrowIpcFraming):
+            raise ConfigError("decoders.ArrowIpc needs framing=ArrowIpc()")
+        return False
+
+    def start(self, context: Context, framing: Framing) -> Decoding:
+        """Begin with a source."""
+        del framing
+        return _IpcAtWork(self, context)
+
+
+class _Feed:
+    """The messages of a connection as a file that pyarrow reads without copying."""
+
+    def __init__(self) -> None:
+        self._buffers: list[pa.Buffer] = []
+        self._at = 0
+        self.closed = False
+
+    def put(self, buffer: pa.Buffer) -> None:
+        self._buffers.append(buffer)
+
+    def read_buffer(self, size: int) -> pa.Buffer:
+        """Give the next bytes; a message's parts never cross buffers."""
+        if not self._buffers:
+            return pa.py_buffer(b"")
+        buffer = self._buffers[0]
+        part = buffer.slice(self._at, min(size, buffer.size - self._at))
+        self._at += part.size
+        if self._at == buffer.size:
+            self._buffers.pop(0)
+            self._at = 0
+        return part
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(self.read_buffer(size if size >= 0 else 1 << 62))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Stream:
+    """One connection's stream."""
+
+    def __init__(self) -> None:
+        self.feed = _Feed()
+        self.reader: Any = None
+        self.convert: list[Any] | None = None  # see _IpcAtWork._conversion
+        self.left_out = False
+
+
+class _IpcAtWork:
+    """`ArrowIpc` on one source."""
+
+    def __init__(self, decoder: ArrowIpc, context: Context) -> None:
+        self._decoder, self._context = decoder, context
+        self._fields: pa.Schema | None = decoder.schema
+        self._streams: dict[int, _Stream] = {}
+        self._options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """See `Decoding`."""
+        return None if self._fields is None else with_origins(self._fields, self._decoder.keep)
+
+    def forget(self, connection: int) -> None:
+        """See `Decoding`."""
+        self._streams.pop(connection, None)
+
+    def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
+        """See `Decoding`."""
+        addresses, lengths = raw.payloads()
+        outside = _outside(raw)
+        rows = list(
+            zip(
+                raw.connections.tolist(),
+                raw.positions.tolist(),
+                raw.received.tolist(),
+                addresses.tolist(),
+                lengths.tolist(),
+                outside,
+                strict=True,
+            )
+        )
+        holder = raw.to_arrow()
+        batches = []
+        for connection, position, received, address, length, in_area in rows:
+            if self._context.is_dead(connection):
+                continue
+            message = pa.foreign_buffer(address, length, holder)
+            try:
+                batch = self._message(connection, position, received, message, in_area)
+            except _BROKEN as error:
+                text = str(error) or type(error).__name__
+                self._context.fail(connection, position, text.splitlines()[0][:300])
+                self._streams.pop(connection, None)
+                continue
+            if batch is not None and batch.num_rows:
+                batches.append(batch)
+        return batches
+
+    def _message(
+        self, connection: int, position: int, received: int, message: pa.Buffer, in_area: bool
+    ) -> pa.RecordBatch | None:
+        info = self._inspect(message)
+        stream = self._streams.setdefault(connection, _Stream())
+        if info.kind == lib.ZA_IPC_END:
+            self._streams[connection] = _Stream()
+            return None
+        if stream.reader is None:
+            if info.kind != lib.ZA_IPC_SCHEMA:
+                raise ValueError("the stream does not begin with a schema")
+            stream.feed.put(message)
+            stream.reader = pa.ipc.open_stream(
+                pa.PythonFile(stream.feed, "r"), options=self._options
+            )
+            self._meet(connection, position, received, stream)
+            return None
+        if info.kind == lib.ZA_IPC_SCHEMA:
+            raise ValueError("a second schema in one stream")
+        if stream.left_out:
+            self._context.stats.rejected_rows += (
+                int(info.rows) if info.kind == lib.ZA_IPC_RECORD_BATCH else 0
+            )
+            return None
+        # A dictionary is kept: it must not pin the memory of its neighbours.
+        stream.feed.put(message if info.kind == lib.ZA_IPC_RECORD_BATCH else _copy(message))
+        if info.kind != lib.ZA_IPC_RECORD_BATCH:
+            return None
+        self._count(int(info.body_bytes), in_area)
+        return self._finished(
+            stream, stream.reader.read_next_batch(), connection, position, received
+        )
+
+    def _inspect(self, message: pa.Buffer) -> Any:
+        info = ffi.new("struct za_ipc_info *")
+        error = ffi.new("struct za_error *")
+        data = ffi.cast("uint8_t *", message.address)
+        if lib.za_ipc_inspect(data, message.size, info, error):
+            raise ValueError(ffi.string(error.detail).decode())
+        if info.compressed and info.expanded_bytes > self._decoder.max_expanded:
+            raise ValueError(
+                f"compressed buffers would have {info.expanded_bytes} bytes, "
+                f"max_expanded={self._decoder.max_expanded}"
+            )
+        if info.kind > lib.ZA_IPC_RECORD_BATCH:
+            raise ValueError("tensors are not taken")
+        return info
+
+    def _count(self, body: int, in_area: bool) -> None:
+        stats = self._context.stats
+        if in_area:
+            stats.in_place_bytes += body
+        else:
+            stats.gathered_bytes += body
+
+    def _finished(
+        self, stream: _Stream, batch: pa.RecordBatch, connection: int, position: int, received: int
+    ) -> pa.RecordBatch:
+        if not self._decoder.trusted:
+            batch.validate(full=True)
+        fields = self._fields
+        assert fields is not None  # noqa: S101 - _meet() has set it
+        arrays = batch.columns
+        if stream.convert is not None:
+            arrays = [
+                _made(batch, at, field) for at, field in zip(stream.convert, fields, strict=True)
+            ]
+        origins = {"connection": connection, "position": position, "received_at": received}
+        for name in self._decoder.keep:
+            arrays.append(_constant(origins[name], batch.num_rows, name))
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    # --- schemas -----------------------------------------------------------------------------
+
+    def _meet(self, connection: int, position: int, received: int, stream: _Stream) -> None:
+        """Compare a connection's schema with the source's."""
+        theirs = stream.reader.schema
+        if self._fields is None:
+            with_origins(theirs, self._decoder.keep)
+            self._fields = theirs
+        if theirs.equals(self._fields, check_metadata=False):
+            return
+        what = _difference(self._fields, theirs)
+        self._context.drifted(connection, what)
+        if self._decoder.on_drift == "reject":
+            stream.left_out = True
+            self._context.rejected._add(  # noqa: SLF001
+                (connection, position, received, f"schema drift: {what}", b"")
+            )
+            return
+        if self._decoder.on_drift == "widen":
+            stream.convert = _conversion(self._fields, theirs)
+        if stream.convert is None:
+            raise ValueError(f"schema drift: {what}")
+
+
+def _outside(raw: RawBatch) -> list[bool]:
+    """Which messages lie in the receive area, and were not put together elsewhere."""
+    child = raw.array.children[0]
+    count = int(child.length)
+    views = np.frombuffer(
+        ffi.buffer(ffi.cast("char *", child.buffers[1]) + 16 * child.offset, 16 * count), "<i4"
+    ).reshape(-1, 4)
+    spans = [bool(flag) for flag in _buffers_in_area(raw)]
+    return [bool(length > 12 and spans[buffer]) for length, _, buffer, _ in views.tolist()]  # noqa: PLR2004
+
+
+def _buffers_in_area(raw: RawBatch) -> list[bool]:
+    child = raw.array.children[0]
+    return [bool(lib.za_in_area(raw.array, i)) for i in range(int(child.n_buffers) - 3)]
+
+
+def _copy(buffer: pa.Buffer) -> pa.Buffer:
+    return pa.py_buffer(buffer.to_pybytes())
+
+
+def _constant(value: int, rows: int, name: str) -> pa.Array:
+    if name == "connection":
+        return pa.array(np.full(rows, value, "u4"))
+    if name == "position":
+        return pa.array(np.full(rows, value, "u8"))
+    return pa.array(np.full(rows, value, "i8")).cast(pa.timestamp("ns", "UTC"))
+
+
+def _difference(ours: pa.Schema, theirs: pa.Schema) -> str:
+    have = {field.name: field for field in theirs}
+    parts = [
+        f"{field.name} is {have[field.name].type} and not {field.type}"
+        for field in ours
+        if field.name in have and have[field.name].type != field.type
+    ]
+    parts += [f"{field.name} is missing" for field in ours if field.name not in have]
+    parts += [f"{name} is not expected" for name in have if name not in ours.names]
+    return "; ".join(parts[:4]) or "the fields differ in order or nullability"
+
+
+def _conversion(ours: pa.Schema, theirs: pa.Schema) -> list[Any] | None:
+    """Say which of their columns becomes which of ours, -1: none; None: something would be lost."""
+    names = theirs.names
+    if len(set(names)) != len(names) or not set(names) <= set(ours.names):
+        return None
+    places = []
+    for field in ours:
+        at = names.index(field.name) if field.name in names else -1
+        if at < 0 and not field.nullable:
+            return None
+        if at >= 0:
+            other = theirs.field(at)
+            if (other.nullable and not field.nullable) or not _lossless(other.type, field.type):
+                return None
+        places.append(at)
+    return places
+
+
+_INTEGER_BITS: Final = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_UNSIGNED_BITS: Final = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
+_FLOAT_DIGITS: Final = {"halffloat": 11, "float": 24, "double": 53}
+_SAME: Final = (
+    {"string", "large_string", "string_view"},
+    {"binary", "large_binary", "binary_view"},
+)
+
+
+def _lossless(theirs: pa.DataType, ours: pa.DataType) -> bool:
+    """Whether every value of one type is one of the other."""
+    if pa.types.is_dictionary(theirs) and theirs != ours:
+        theirs = theirs.value_type
+    if theirs == ours or pa.types.is_null(theirs):
+        return True
+    have, want = str(theirs), str(ours)
+    if any(have in family for family in _SAME):
+        return any(have in family and want in family for family in _SAME)
+    # The digits of a binary number that each has room for; a sign takes one.
+    if have in _INTEGER_BITS:
+        return _INTEGER_BITS[have] - 1 <= max(
+            _INTEGER_BITS.get(want, 0) - 1, _FLOAT_DIGITS.get(want, -1)
+        )
+    if have in _UNSIGNED_BITS:
+        return _UNSIGNED_BITS[have] <= max(
+            _UNSIGNED_BITS.get(want, 0), _INTEGER_BITS.get(want, 1) - 1, _FLOAT_DIGITS.get(want, 0)
+        )
+    return have in _FLOAT_DIGITS and _FLOAT_DIGITS[have] <= _FLOAT_DIGITS.get(want, 0)
+
+
+def _made(batch: pa.RecordBatch, at: int, field: pa.Field) -> pa.Array:
+    if at < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    column = batch.column(at)
+    return column if column.type == field.type else column.cast(field.type)

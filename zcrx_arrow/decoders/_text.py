@@ -1,0 +1,617 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Lines of text to typed columns: what NDJSON and CSV have in common, and each of them.
+
+The core gives *blocks*, as many whole lines as lie together, so that pyarrow's parsers read the
+text where it was received. Only where a block cannot be read as a whole are its lines looked at one
+by one, by halves, so that one bad row costs no more than some re-reading.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.json as pajson
+
+from zcrx_arrow._native import ffi
+from zcrx_arrow.config import one_of
+from zcrx_arrow.decoders._base import (
+    Context,
+    Decoder,
+    Decoding,
+    OnDrift,
+    OnError,
+    check_keep,
+    with_origins,
+)
+from zcrx_arrow.errors import ConfigError
+from zcrx_arrow.framing import Delimited, Framing, Preamble
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from zcrx_arrow._raw import RawBatch
+
+__all__ = ["Csv", "Ndjson"]
+
+_ON_ERROR: Final[tuple[OnError, ...]] = ("fail", "null", "reject")
+_ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
+_EXTRA: Final = ("drift", "ignore")
+_APART: Final = 256 << 10  # a piece of this size is parsed where it lies, smaller ones are joined
+_BLANK: Final = b" \t\r\n"
+_UNREADABLE: Final = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeError)
+_DRIFT: Final = "drift: "
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Whole lines of one connection that lie together."""
+
+    connection: int
+    position: int
+    received: int
+    address: int
+    length: int
+    state: Any = None
+
+    def view(self) -> memoryview:
+        return memoryview(ffi.buffer(ffi.cast("char *", self.address), self.length))
+
+
+class _Unreadable(Exception):  # noqa: N818 - a state of the text, told to nobody outside
+    """One row cannot be read; the text says why."""
+
+
+class _Text(Decoder):
+    """The options of both."""
+
+    def __init__(
+        self,
+        schema: pa.Schema | None,
+        delimiter: bytes,
+        extra: str,
+        on_error: OnError,
+        on_drift: OnDrift,
+        keep: Any,
+    ) -> None:
+        if schema is not None and not isinstance(schema, pa.Schema):
+            raise ConfigError(f"schema must be a pyarrow.Schema, not {type(schema).__name__}")
+        one_of(extra, "extra", _EXTRA)
+        one_of(on_error, "on_error", _ON_ERROR)
+        one_of(on_drift, "on_drift", _ON_DRIFT)
+        self.schema, self.on_error, self.on_drift, self.extra = schema, on_error, on_drift, extra
+        self.keep = check_keep(keep)
+        if schema is not None:
+            with_origins(schema, self.keep)
+        self._delimiter = delimiter
+
+    @property
+    def framing(self) -> Framing:
+        """Lines."""
+        return Delimited(self._delimiter)
+
+    def blocks(self, framing: Framing) -> bool:
+        """Whether the core gives blocks: for lines that end with LF."""
+        main = framing.then if isinstance(framing, Preamble) else framing
+        if not isinstance(main, Delimited):
+            return False
+        return main.delimiter == b"\n" and not isinstance(framing, Preamble)
+
+    @abstractmethod
+    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
+        """Parse lines to a schema; raises one of `_UNREADABLE`."""
+
+    @abstractmethod
+    def infer(self, text: Any, state: Any) -> pa.Schema:
+        """Find a schema for the first lines."""
+
+    @abstractmethod
+    def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
+        """Parse one line, with null for what cannot be read; raises `_Unreadable`."""
+
+    def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
+        """See the first piece of a connection; gives what is left of it."""
+        del work
+        return piece
+
+
+class _TextAtWork:
+    """A text decoder on one source."""
+
+    def __init__(self, decoder: _Text, context: Context, blocks: bool) -> None:
+        self._decoder, self.context, self._blocks = decoder, context, blocks
+        self.fields: pa.Schema | None = decoder.schema
+        self.states: dict[int, Any] = {}
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """See `Decoding`."""
+        return None if self.fields is None else with_origins(self.fields, self._decoder.keep)
+
+    def forget(self, connection: int) -> None:
+        """See `Decoding`."""
+        self.states.pop(connection, None)
+
+    def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
+        """See `Decoding`."""
+        try:
+            batches: list[pa.RecordBatch] = []
+            for group in self._groups(raw):
+                batches += self._decode_group(group)
+            return batches
+        finally:
+            raw.release()
+
+    # --- pieces ------------------------------------------------------------------------------
+
+    def _pieces(self, raw: RawBatch) -> list[_Piece]:
+        """Give the rows' payloads, those that lie together as one."""
+        addresses, lengths = raw.payloads()
+        pieces: list[_Piece] = []
+        for connection, position, received, address, length in zip(
+            raw.connections.tolist(),
+            raw.positions.tolist(),
+            raw.received.tolist(),
+            addresses.tolist(),
+            lengths.tolist(),
+            strict=True,
+        ):
+            last = pieces[-1] if pieces else None
+            if (
+                self._blocks
+                and last
+                and last.connection == connection
+                and last.address + last.length == address
+                and last.position + last.length == position
+            ):
+                last.length += length
+            elif not self.context.is_dead(connection):
+                pieces.append(_Piece(connection, position, received, address, length))
+        return pieces
+
+    def _groups(self, raw: RawBatch) -> list[list[_Piece]]:
+        """Give pieces that are parsed together: long ones alone."""
+        groups: list[list[_Piece]] = []
+        room = 0
+        for found in self._pieces(raw):
+            piece: _Piece | None = found
+            if found.connection not in self.states:
+                self.states[found.connection] = None
+                piece = self._decoder.begin(self, found)
+            if piece is None or not piece.length:
+                continue
+            piece.state = self.states.get(piece.connection)
+            if piece.length < room and groups[-1][-1].state == piece.state:
+                groups[-1].append(piece)
+                room -= piece.length
+            else:
+                groups.append([piece])
+                room = _APART - piece.length
+        return groups
+
+    def _decode_group(self, group: list[_Piece]) -> list[pa.RecordBatch]:
+        group = [piece for piece in group if not self.context.is_dead(piece.connection)]
+        if not group:
+            return []
+        state = group[0].state
+        if len(group) == 1 and self._blocks:
+            text: Any = pa.foreign_buffer(group[0].address, group[0].length)
+        else:
+            text = pa.py_buffer(
+                b"\n".join(bytes(piece.view()).rstrip(b"\n") for piece in group) + b"\n"
+            )
+        if self.fields is None:
+            try:
+                self.fields = self._decoder.infer(text, state)
+                self._decoder.keep and with_origins(self.fields, self._decoder.keep)
+            except _UNREADABLE:
+                self._infer_from_a_line(group)
+        if self.fields is None:
+            return self._line_by_line(group)
+        try:
+            table = self._checked(self._decoder.parse(text, self.fields, state))
+        except _UNREADABLE:
+            return self._line_by_line(group)
+        lines = None
+        if self._decoder.keep:
+            lines = [(piece, _lines(piece.view())) for piece in group]
+            if sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
+                return self._line_by_line(group)
+        return self._emit(table, lines)
+
+    def _infer_from_a_line(self, group: list[_Piece]) -> None:
+        """Find the schema from the first line that makes sense."""
+        for piece in group:
+            view = piece.view()
+            for start, end in zip(*_lines(view), strict=True):
+                try:
+                    self.fields = self._decoder.infer(
+                        pa.py_buffer(bytes(view[start:end])), piece.state
+                    )
+                except _UNREADABLE:
+                    continue
+                return
+
+    def _checked(self, table: pa.Table) -> pa.Table:
+        assert self.fields is not None  # noqa: S101 - see callers
+        for field, column in zip(self.fields, table.columns, strict=True):
+            if not field.nullable and column.null_count:
+                raise pa.ArrowInvalid(f"field {field.name!r} is missing and must not be null")
+        return table
+
+    def _emit(
+        self, table: pa.Table, lines: list[tuple[_Piece, tuple[Any, Any]]] | None
+    ) -> list[pa.RecordBatch]:
+        schema = self.schema
+        assert schema is not None  # noqa: S101 - see callers
+        arrays = list(table.columns)
+        for name in self._decoder.keep:
+            assert lines is not None  # noqa: S101 - see callers
+            if name == "position":
+                parts = [piece.position + starts.astype("u8") for piece, (starts, _) in lines]
+            else:
+                field = "received" if name == "received_at" else name
+                parts = [
+                    np.full(
+                        len(starts), getattr(piece, field), "i8" if field == "received" else "u4"
+                    )
+                    for piece, (starts, _) in lines
+                ]
+            arrays.append(pa.array(np.concatenate(parts)).cast(schema.field(name).type))
+        made = pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
+        return [batch for batch in made.to_batches() if batch.num_rows]
+
+    # --- where something cannot be read ------------------------------------------------------
+
+    def _line_by_line(self, group: list[_Piece]) -> list[pa.RecordBatch]:
+        batches: list[pa.RecordBatch] = []
+        for piece in group:
+            view = piece.view()
+            starts, ends = _lines(view)
+            batches += self._halves(piece, view, starts, ends)
+        return batches
+
+    def _halves(
+        self, piece: _Piece, view: memoryview, starts: Any, ends: Any
+    ) -> list[pa.RecordBatch]:
+        """Parse lines; where that fails, each half of them, in order."""
+        if not len(starts) or self.context.is_dead(piece.connection):
+            return []
+        if self.fields is not None:
+            text = pa.py_buffer(bytes(view[int(starts[0]) : int(ends[-1])]) + b"\n")
+            try:
+                table = self._checked(self._decoder.parse(text, self.fields, piece.state))
+                if table.num_rows == len(starts):
+                    return self._emit(table, [(piece, (starts, ends))])
+                reason = f"{table.num_rows} rows in {len(starts)} lines"
+            except _UNREADABLE as error:
+                reason = _tidy(error)
+        else:
+            reason = "nothing here tells a schema"
+        if len(starts) == 1:
+            return self._bad(piece, view, int(starts[0]), int(ends[0]), reason)
+        half = len(starts) // 2
+        first = self._halves(piece, view, starts[:half], ends[:half])
+        return first + self._halves(piece, view, starts[half:], ends[half:])
+
+    def _bad(
+        self, piece: _Piece, view: memoryview, start: int, end: int, reason: str
+    ) -> list[pa.RecordBatch]:
+        """Apply the policy to a line."""
+        line, position = bytes(view[start:end]), piece.position + start
+        decoder, context = self._decoder, self.context
+        policy: str = decoder.on_error
+        if reason.startswith(_DRIFT):
+            context.drifted(piece.connection, reason.removeprefix(_DRIFT))
+            policy = decoder.on_drift
+        if policy == "null" and self.fields is not None:
+            try:
+                table = self._checked(decoder.lenient(line, self.fields, piece.state))
+            except (*_UNREADABLE, _Unreadable) as error:
+                reason = _tidy(error)
+            else:
+                context.stats.nulled_rows += 1
+                where = (np.array([start]), np.array([end]))
+                return self._emit(table, [(piece, where)])
+        if policy == "reject":
+            context.reject(piece.connection, position, piece.received, reason, line)
+        else:
+            context.fail(piece.connection, position, reason)
+        return []
+
+
+def _lines(view: memoryview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where lines begin and end that are not blank."""
+    data = np.frombuffer(view, "u1")
+    breaks = np.flatnonzero(data == ord("\n"))
+    starts = np.concatenate(([0], breaks + 1))
+    ends = np.concatenate((breaks, [len(data)]))
+    short = np.flatnonzero(ends - starts < 64)  # noqa: PLR2004 - longer ones of blanks alone are rows
+    blank = [at for at in short if not bytes(view[starts[at] : ends[at]]).strip(_BLANK)]
+    return np.delete(starts, blank), np.delete(ends, blank)
+
+
+def _tidy(error: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text[:300]
+
+
+def _settled(schema: pa.Schema) -> pa.Schema:
+    """Give what was inferred a form that later rows can keep to."""
+    return pa.schema([pa.field(field.name, _settled_type(field.type)) for field in schema])
+
+
+def _settled_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(kind):
+        return pa.string()  # nothing was there yet
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("ns", kind.tz)  # the first rows may have come at whole seconds
+    if pa.types.is_list(kind):
+        return pa.list_(_settled_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(each.name, _settled_type(each.type)) for each in kind])
+    return kind
+
+
+class Ndjson(_Text):
+    r"""
+    One JSON object a line.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema, optional
+        Of the rows, by field name; what a row lacks is null. Without it, it is inferred from the
+        first rows that arrive together, and then fixed: better give one.
+    extra : {"drift", "ignore"}
+        A field that the schema does not have is drift, or is left out on purpose.
+    on_error, on_drift
+        See `zcrx_arrow.decoders`. With ``null``, each value that is not of its column's type is
+        null, and a line that is no JSON object is as with ``fail``.
+    keep : sequence of str or True
+        Columns to add: ``connection``, ``position``, ``received_at``.
+
+    Notes
+    -----
+    Parsed by `pyarrow.json`, with its rules: numbers do not come from strings, timestamps are ISO
+    8601. Blank lines are no rows. Format: RFC 8259, one value a line (ndjson.org).
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema | None = None,
+        *,
+        extra: str = "drift",
+        on_error: OnError = "fail",
+        on_drift: OnDrift = "fail",
+        keep: Any = (),
+    ) -> None:
+        super().__init__(schema, b"\n", extra, on_error, on_drift, keep)
+        self._read = pajson.ReadOptions(use_threads=False, block_size=1 << 30)
+
+    def start(self, context: Context, framing: Framing) -> Decoding:
+        """Begin with a source."""
+        return _TextAtWork(self, context, self.blocks(framing))
+
+    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
+        """See `_Text`."""
+        del state
+        behaviour = "ignore" if self.extra == "ignore" else "error"
+        options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=behaviour)
+        try:
+            table = pajson.read_json(pa.BufferReader(text), self._read, options)
+        except pa.ArrowInvalid as error:
+            if "unexpected field" in str(error):
+                raise pa.ArrowInvalid(f"{_DRIFT}{_tidy(error)}") from None
+            raise
+        return table.select(schema.names) if table.schema.names != schema.names else table
+
+    def infer(self, text: Any, state: Any) -> pa.Schema:
+        """See `_Text`."""
+        del state
+        return _settled(pajson.read_json(pa.BufferReader(text), self._read).schema)
+
+    def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
+        """See `_Text`."""
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise _Unreadable(f"no JSON: {error}") from None
+        if not isinstance(values, Mapping):
+            raise _Unreadable("no JSON object")
+        extra = sorted(set(values) - set(schema.names))
+        if extra and self.extra != "ignore":
+            raise _Unreadable(f"unexpected field {extra[0]!r}")
+        columns = []
+        for field in schema:
+            one = pa.schema([field])
+            text = json.dumps({field.name: values.get(field.name)}).encode() + b"\n"
+            try:
+                column = self.parse(pa.py_buffer(text), one, state).column(0)
+            except _UNREADABLE:
+                column = pa.chunked_array([pa.nulls(1, field.type)])
+            columns.append(column)
+        return pa.Table.from_arrays(columns, schema=schema)
+
+
+class Csv(_Text):
+    r"""
+    Delimited text, one row a line.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema, optional
+        Of the rows. Without it, types are inferred from the first rows that arrive together, and
+        then fixed: better give one.
+    header : bool
+        Whether each connection's first line names its columns. They are matched by name; a
+        connection whose names are not the schema's is drift: with ``widen`` what is missing is
+        null. Without a header columns go by their order, and a schema is needed.
+    delimiter : str
+        One character between values.
+    quote : str or None
+        The character around values; doubled within them. A line break within quotes is not
+        supported: it ends the row.
+    null_values : sequence of str
+        What is null; also without quotes for strings.
+    extra : {"drift", "ignore"}
+        A column of the header that the schema does not have is drift, or is left out on purpose.
+    timestamp_formats : sequence of str
+        For ``strptime``; ISO 8601 if none.
+    on_error, on_drift, keep
+        See `Ndjson`.
+
+    Notes
+    -----
+    Parsed by `pyarrow.csv`. Format: RFC 4180, but lines may end with LF alone.
+    """
+
+    def __init__(
+        self,
+        schema: pa.Schema | None = None,
+        *,
+        header: bool = True,
+        delimiter: str = ",",
+        quote: str | None = '"',
+        null_values: Sequence[str] = ("", "NULL", "null", "NA", "NaN", "nan"),
+        extra: str = "drift",
+        timestamp_formats: Sequence[str] = (),
+        on_error: OnError = "fail",
+        on_drift: OnDrift = "fail",
+        keep: Any = (),
+    ) -> None:
+        super().__init__(schema, b"\n", extra, on_error, on_drift, keep)
+        if schema is None and not header:
+            raise ConfigError(
+                "Csv: without a header a schema is needed, since nothing names columns"
+            )
+        for name, value in (("delimiter", delimiter), ("quote", quote)):
+            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
+                raise ConfigError(f"Csv: {name}={value!r} must be one ASCII character")
+        self._header = header
+        self._nulls, self._formats = list(null_values), list(timestamp_formats)
+        self._parse_options = pacsv.ParseOptions(
+            delimiter=delimiter, quote_char=quote if quote is not None else False
+        )
+
+    def start(self, context: Context, framing: Framing) -> Decoding:
+        """Begin with a source."""
+        return _TextAtWork(self, context, self.blocks(framing))
+
+    def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
+        """Take the header off."""
+        if not self._header:
+            return piece
+        view = piece.view()
+        text = bytes(view)
+        end = text.find(b"\n")
+        end = len(text) if end < 0 else end
+        try:
+            row = pacsv.read_csv(
+                pa.BufferReader(text[:end] + b"\n"),
+                pacsv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+                self._parse_options,
+                pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
+            )
+            names = tuple(str(column[0].as_py()) for column in row.columns)
+        except _UNREADABLE as error:
+            work.context.fail(piece.connection, piece.position, f"no header: {_tidy(error)}")
+            return None
+        if not self._fits(work, piece, names):
+            return None
+        work.states[piece.connection] = names
+        used = min(end + 1, piece.length)
+        piece.position += used
+        piece.address += used
+        piece.length -= used
+        return piece
+
+    def _fits(self, work: _TextAtWork, piece: _Piece, names: tuple[str, ...]) -> bool:
+        if len(set(names)) != len(names):
+            work.context.fail(piece.connection, piece.position, "a column name comes twice")
+            return False
+        if work.fields is None:
+            return True
+        missing = [name for name in work.fields.names if name not in names]
+        extra = [name for name in names if name not in work.fields.names]
+        if self.extra == "ignore":
+            extra = []
+        if not missing and not extra:
+            return True
+        what = f"columns missing: {missing}, not expected: {extra}"
+        work.context.drifted(piece.connection, what)
+        nullable = all(work.fields.field(name).nullable for name in missing)
+        if self.on_drift == "widen" and not extra and nullable:
+            return True
+        if self.on_drift == "reject":
+            # Every row of it goes aside: no line fits these names.
+            work.states[piece.connection] = ("", *names)
+            return True
+        work.context.fail(piece.connection, piece.position, what)
+        return False
+
+    def _options(self, schema: pa.Schema | None, state: Any) -> tuple[Any, Any]:
+        if state and not state[0] and schema is not None:
+            raise pa.ArrowInvalid(f"{_DRIFT}the header is not the schema's: {list(state[1:])}")
+        names = list(state) if self._header and state else (schema.names if schema else None)
+        read = pacsv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 30)
+        convert = pacsv.ConvertOptions(
+            null_values=self._nulls,
+            strings_can_be_null=True,
+            timestamp_parsers=self._formats or None,
+            column_types=schema,
+            include_columns=schema.names if schema else None,
+            include_missing_columns=True,
+        )
+        return read, convert
+
+    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
+        """See `_Text`."""
+        read, convert = self._options(schema, state)
+        return pacsv.read_csv(pa.BufferReader(text), read, self._parse_options, convert)
+
+    def infer(self, text: Any, state: Any) -> pa.Schema:
+        """See `_Text`."""
+        read, convert = self._options(None, state)
+        return _settled(
+            pacsv.read_csv(pa.BufferReader(text), read, self._parse_options, convert).schema
+        )
+
+    def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
+        """See `_Text`."""
+        texts = pa.schema([pa.field(field.name, pa.string()) for field in schema])
+        read, convert = self._options(texts, state)
+        row = pacsv.read_csv(pa.BufferReader(line + b"\n"), read, self._parse_options, convert)
+        columns = []
+        for field, column in zip(schema, row.columns, strict=True):
+            value = column[0].as_py()
+            columns.append(self._value(value, field))
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _value(self, value: str | None, field: pa.Field) -> pa.ChunkedArray:
+        if value is None:
+            return pa.chunked_array([pa.nulls(1, field.type)])
+        quote = self._parse_options.quote_char or '"'
+        text = quote + value.replace(quote, quote * 2) + quote
+        convert = pacsv.ConvertOptions(
+            column_types={field.name: field.type},
+            null_values=self._nulls,
+            strings_can_be_null=True,
+            timestamp_parsers=self._formats or None,
+        )
+        try:
+            return pacsv.read_csv(
+                pa.BufferReader(text.encode() + b"\n"),
+                pacsv.ReadOptions(column_names=[field.name], use_threads=False),
+                pacsv.ParseOptions(quote_char=quote),
+                convert,
+            ).column(0)
+        except _UNREADABLE:
+            return pa.chunked_array([pa.nulls(1, field.type)])
