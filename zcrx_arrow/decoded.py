@@ -82,6 +82,13 @@ class DecodedSource(Source):
         """Counters of the decoder."""
         return self._context.stats
 
+    def _amended(self, row: dict[str, Any]) -> dict[str, Any]:
+        # The peer may have ended its stream before its bytes were looked at.
+        failure = self._context.failure_of(row["id"])
+        if failure is not None and row["close_reason"] is not None:
+            row |= {"close_reason": "framing", "error": failure}
+        return row
+
     def _dismiss(self, connection: int, reason: str) -> None:
         lib.za_source_dismiss(self._handle, connection, reason.encode("utf-8", "replace")[:127])
 

@@ -286,8 +286,12 @@ class Source:
         self._check_owner()
         gaps = self._supervisor.gaps()
         infos = sorted(self._infos(with_closed=True), key=lambda info: int(info.id))
-        rows = [_connection_row(info, gaps.get(info.id)) for info in infos]
+        rows = [self._amended(_connection_row(info, gaps.get(info.id))) for info in infos]
         return pa.Table.from_pylist(rows, CONNECTIONS_SCHEMA)
+
+    def _amended(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Say what is known of a connection beside what the core knows."""
+        return row
 
     # --- ending ------------------------------------------------------------------------------
 
@@ -340,7 +344,7 @@ class Source:
             raise ForkedError(self._owner)
 
 
-def _connection_row(info: Any, gap: Gap | None) -> dict[str, object]:
+def _connection_row(info: Any, gap: Gap | None) -> dict[str, Any]:
     def text(field: Any) -> str | None:
         return ffi.string(field).decode(errors="replace") or None
 

@@ -131,16 +131,15 @@ class Context:
     stats: DecodeStats = field(default_factory=DecodeStats)
     failure: FramingError | None = None
     """The first failure; what a replay raises."""
-    _dead: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    _dead: OrderedDict[int, str] = field(default_factory=OrderedDict)
 
     def fail(self, connection: int, position: int, reason: str) -> None:
         """Close a connection: what comes of it from here on is not looked at."""
         if self.is_dead(connection):
             return
-        self._dead[connection] = None
+        text = self._dead[connection] = f"at position {position}: {reason}"
         while len(self._dead) > _DEAD_REMEMBERED:
             self._dead.popitem(last=False)
-        text = f"at position {position}: {reason}"
         self.stats.failed_connections += 1
         log.warning("%s: connection %d is closed, %s", self.name, connection, text)
         if self.failure is None:
@@ -157,6 +156,10 @@ class Context:
     def is_dead(self, connection: int) -> bool:
         """Whether a connection has failed."""
         return connection in self._dead
+
+    def failure_of(self, connection: int) -> str | None:
+        """Where and why a connection failed; any thread."""
+        return self._dead.get(connection)
 
     def reject(
         self, connection: int, position: int, received: int, reason: str, row: bytes

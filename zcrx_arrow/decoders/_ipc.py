@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrowIpc"]
 
+_ALIGNMENT: Final = 8
 _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, KeyError, StopIteration)
 
@@ -226,7 +227,9 @@ class _IpcAtWork:
         stream.feed.put(message if info.kind == lib.ZA_IPC_RECORD_BATCH else _copy(message))
         if info.kind != lib.ZA_IPC_RECORD_BATCH:
             return None
-        self._count(int(info.body_bytes), in_area)
+        # pyarrow copies what is not aligned.
+        aligned = not (message.address + int(info.body_offset)) % _ALIGNMENT
+        self._count(int(info.body_bytes), in_area and aligned)
         return self._finished(
             stream, stream.reader.read_next_batch(), connection, position, received
         )

@@ -220,8 +220,9 @@ class _TextAtWork:
             table = self._checked(self._decoder.parse(text, self.fields, state))
         except _UNREADABLE:
             return self._line_by_line(group)
+        # A row a line, or the parser has seen ends of rows that are none (a CR, two objects).
         lines = None
-        if self._decoder.keep:
+        if self._decoder.keep or table.num_rows != _breaks(text):
             lines = [(piece, _lines(piece.view())) for piece in group]
             if sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
                 return self._line_by_line(group)
@@ -326,6 +327,10 @@ class _TextAtWork:
         else:
             context.fail(piece.connection, position, reason)
         return []
+
+
+def _breaks(text: pa.Buffer) -> int:
+    return int(np.count_nonzero(np.frombuffer(text, "u1") == ord("\n")))
 
 
 def _lines(view: memoryview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
