@@ -42,6 +42,8 @@ class DecodedSource(Source):
     ) -> None:
         """Not for users: see `listen` and `connect`."""
         super().__init__(handle, address, supervisor)
+        self.decoder = stages.decode
+        """What turns messages into columns, if it is not a framing alone that is your own."""
         self._lock = threading.RLock()
         self._context = new_context(f"{address[0]}:{address[1]}", self._dismiss, *_REJECTED)
         self._pipeline = stages.pipeline(self._context, self.transport, self._raw_schema)

@@ -57,6 +57,8 @@ class Replay:
         self._pipeline = (
             stages.pipeline(self._context, "replay", self._raw_schema) if stages.needed else None
         )
+        self.decoder = stages.decode
+        """What turns messages into columns, if anything does."""
         self._fragment = fragment
         self._pieces, self._close = _pieces(data)
         self._failed = False

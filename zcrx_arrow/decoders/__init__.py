@@ -33,6 +33,7 @@ memory and hold it as undecoded batches do.
 from zcrx_arrow.decoders._base import Decoder, DecodeStats, OnDrift, OnError, Rejected
 from zcrx_arrow.decoders._ipc import ArrowIpc
 from zcrx_arrow.decoders._records import Records
+from zcrx_arrow.decoders._split import Part, split
 from zcrx_arrow.decoders._text import Csv, Ndjson
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "Ndjson",
     "OnDrift",
     "OnError",
+    "Part",
     "Records",
     "Rejected",
+    "split",
 ]

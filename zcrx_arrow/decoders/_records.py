@@ -122,6 +122,16 @@ class Records(Decoder):
         return self._plan.schema
 
     @property
+    def union(self) -> str | None:
+        """Name of the column that tells layouts apart, if there is one."""
+        return self._plan.union
+
+    @property
+    def kinds(self) -> dict[str, pa.Schema]:
+        """Columns of each layout that is kept, with the kept origins, by its key."""
+        return self._plan.kinds
+
+    @property
     def framing(self) -> Framing:
         """`FixedSize`, if all layouts have one size."""
         sizes = self._plan.sizes

@@ -54,6 +54,17 @@ class Plan:
         """Bytes of a record, of all layouts."""
         return {each.dtype.itemsize for each in self.layouts}
 
+    @property
+    def kinds(self) -> dict[str, pa.Schema]:
+        """Columns of each layout that is kept."""
+        return {
+            key.decode("latin-1"): with_origins(
+                pa.schema([self.schema.field(name) for name in layout.columns]), self.keep
+            )
+            for key, layout in zip(self.keys, self.layouts, strict=True)
+            if key in self.wanted
+        }
+
     def _merge(self) -> dict[str, Node]:
         """Unite the layouts' columns by name."""
         columns: dict[str, Node] = {}
