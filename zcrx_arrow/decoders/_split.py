@@ -34,6 +34,7 @@ class _Shared:
         # under its lock
         self.parts: dict[str, Part] = {}
         self.pulling = self.ended = False
+        self.error: ZcrxError | None = None
 
     def full(self) -> list[str]:
         """Parts whose queue has no room."""
@@ -45,15 +46,17 @@ class _Shared:
 
     def pull(self) -> None:
         """Pull a batch and give each part its rows; whoever has set `pulling` calls this."""
-        batch = None
+        batch, ended = None, False
         try:
             batch = next(iter(self.source), None)
+            ended = batch is None
+        except ZcrxError as error:
+            self.error = error  # for the readers of the other parts too
         finally:
             with self.changed:
-                if batch is None:
-                    self.ended = True
-                else:
+                if batch is not None:
                     self._hand_out(batch)
+                self.ended |= ended
                 self.pulling = False
                 self.changed.notify_all()
 
@@ -61,9 +64,9 @@ class _Shared:
         kinds = batch.column(self.column)
         for name, part in self.parts.items():
             rows = batch.filter(pc.equal(kinds.cast(pa.string()), name))
-            if rows.num_rows and not part._closed:  # noqa: SLF001 - of this module
+            if rows.num_rows:
                 columns = [rows.column(each) for each in part.schema.names]
-                part._queue.append(pa.RecordBatch.from_arrays(columns, schema=part.schema))  # noqa: SLF001
+                part._take(pa.RecordBatch.from_arrays(columns, schema=part.schema))  # noqa: SLF001
 
 
 class Part:
@@ -104,6 +107,10 @@ class Part:
             self._queue.clear()
             self._shared.changed.notify_all()
 
+    def _take(self, batch: pa.RecordBatch) -> None:
+        if not self._closed:
+            self._queue.append(batch)
+
     def _next(self) -> pa.RecordBatch | None:
         shared = self._shared
         deadline = time.monotonic() + shared.patience
@@ -112,6 +119,8 @@ class Part:
                 if self._queue:
                     shared.changed.notify_all()
                     return self._queue.popleft()
+                if shared.error is not None:
+                    raise shared.error
                 if shared.ended or self._closed:
                     return None
                 full = shared.full()
