@@ -73,8 +73,8 @@ class Part:
     """
     The messages of one kind, as record batches; see `split`.
 
-    Iterate over it, or pass it to anything that reads the Arrow C stream interface. Every method may
-    be called from any thread.
+    Iterate over it, or pass it to anything that reads the Arrow C stream interface. Every method
+    may be called from any thread.
     """
 
     def __init__(self, name: str, schema: pa.Schema, shared: _Shared) -> None:

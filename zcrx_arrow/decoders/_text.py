@@ -47,7 +47,8 @@ _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
 _EXTRA: Final = ("drift", "ignore")
 _APART: Final = 256 << 10  # a piece of this size is parsed where it lies, smaller ones are joined
 _BLANK: Final = b" \t\r\n"
-_UNREADABLE: Final = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, UnicodeError)
+_UNREADABLE: Final = (pa.ArrowException, UnicodeError)
+_DEEPEST: Final = 64
 _DRIFT: Final = "drift: "
 
 
@@ -333,6 +334,14 @@ def _breaks(text: pa.Buffer) -> int:
     return int(np.count_nonzero(np.frombuffer(text, "u1") == ord("\n")))
 
 
+def _depth(text: pa.Buffer) -> int:
+    """At least how deep brackets are nested; those in strings count too."""
+    data = np.frombuffer(text, "u1")
+    steps = ((data == ord("[")) | (data == ord("{"))).astype("i8")
+    steps -= (data == ord("]")) | (data == ord("}"))
+    return int(np.max(np.cumsum(steps), initial=0))
+
+
 def _lines(view: memoryview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where lines begin and end that are not blank."""
     data = np.frombuffer(view, "u1")
@@ -421,13 +430,16 @@ class Ndjson(_Text):
     def infer(self, text: Any, state: Any) -> pa.Schema:
         """See `_Text`."""
         del state
+        # Types as deep as hostile text would have pyarrow recurse until its stack is gone.
+        if _depth(text) > _DEEPEST:
+            raise pa.ArrowInvalid(f"nested deeper than {_DEEPEST}")
         return _settled(pajson.read_json(pa.BufferReader(text), self._read).schema)
 
     def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
         """See `_Text`."""
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Unreadable(f"no JSON: {error}") from None
         if not isinstance(values, Mapping):
             raise _Unreadable("no JSON object")
