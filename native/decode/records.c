@@ -10,6 +10,10 @@
  */
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "frame.h"
 
 #define GROUP 256U
@@ -18,7 +22,7 @@
 /* Records that are good and of which some layout is known. */
 struct group {
 	uint32_t n;
-	bool mixed; /* of several layouts */
+	size_t step; /* not 0: each lies so many bytes behind the one before */
 	const uint8_t *at[GROUP];
 	uint8_t layout[GROUP];
 };
@@ -86,52 +90,173 @@ static inline void set_bit(uint8_t *bits, uint64_t at, bool value)
 	bits[at >> 3] = (uint8_t)((bits[at >> 3] & ~bit) | (value ? bit : 0));
 }
 
-#define MOVE(type, expression)                                          \
+#define MOVE(type, from, expression)                                    \
 	do {                                                            \
 		type *to = (type *)(void *)column->values + first;      \
                                                                         \
 		for (uint32_t i = 0; i < group->n; i++) {               \
 			type v;                                         \
                                                                         \
-			memcpy(&v, group->at[i] + offset, sizeof(v));   \
+			memcpy(&v, (from) + offset, sizeof(v));         \
 			v = (expression);                               \
 			memcpy(to + (size_t)i * stride, &v, sizeof(v)); \
 		}                                                       \
 	} while (0)
 
 /* One element of every record of a group of one layout. `first`: where the first goes, `stride`: how
- * far apart they are, in elements. */
+ * far apart they are, in elements. `from`: where record i lies. */
+#define MOVE_ANY(from)                                                                         \
+	switch (field->swap ? field->bytes * 16 : field->bytes) {                              \
+	case 1:                                                                                \
+	case 16:                                                                               \
+		MOVE(uint8_t, from, v);                                                        \
+		return;                                                                        \
+	case 2:                                                                                \
+		MOVE(uint16_t, from, v);                                                       \
+		return;                                                                        \
+	case 4:                                                                                \
+		MOVE(uint32_t, from, v);                                                       \
+		return;                                                                        \
+	case 8:                                                                                \
+		MOVE(uint64_t, from, v);                                                       \
+		return;                                                                        \
+	case 2 * 16:                                                                           \
+		MOVE(uint16_t, from, __builtin_bswap16(v));                                    \
+		return;                                                                        \
+	case 4 * 16:                                                                           \
+		MOVE(uint32_t, from, __builtin_bswap32(v));                                    \
+		return;                                                                        \
+	case 8 * 16:                                                                           \
+		MOVE(uint64_t, from, __builtin_bswap64(v));                                    \
+		return;                                                                        \
+	default: /* bytes have no order */                                                     \
+		for (uint32_t i = 0; i < group->n; i++)                                        \
+			memcpy(column->values + (first + (uint64_t)i * stride) * field->bytes, \
+			       (from) + offset, field->bytes);                                 \
+	}
+
+static void move_scattered(const struct group *group, const struct za_field *field, uint32_t offset,
+			   struct za_column *column, uint64_t first, uint32_t stride)
+{
+	MOVE_ANY(group->at[i])
+}
+
+#if defined(__x86_64__)
+static inline __m128i pair_of_8(const uint8_t *from, size_t step)
+{
+	__m128d low = _mm_load_sd((const double *)(const void *)from);
+
+	return _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(const void *)(from + step)));
+}
+
+static inline __m128i four_of_4(const uint8_t *from, size_t step)
+{
+	__m128i a = _mm_loadu_si32(from), b = _mm_loadu_si32(from + step);
+	__m128i c = _mm_loadu_si32(from + 2 * step), d = _mm_loadu_si32(from + 3 * step);
+
+	return _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+}
+
+/* Several records a store: stores are what limits the plain loop. Each gives how many are done. */
+static uint32_t move_8(const uint8_t *from, size_t step, uint32_t n, uint8_t *to)
+{
+	uint32_t i = 0;
+
+	for (; i + 4 <= n; i += 4, from += 4 * step) {
+		__m128i first = pair_of_8(from, step), second = pair_of_8(from + 2 * step, step);
+
+		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i), first);
+		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i + 16), second);
+	}
+	return i;
+}
+
+static uint32_t move_4(const uint8_t *from, size_t step, uint32_t n, uint8_t *to)
+{
+	uint32_t i = 0;
+
+	for (; i + 4 <= n; i += 4, from += 4 * step)
+		_mm_storeu_si128((__m128i *)(void *)(to + 4UL * i), four_of_4(from, step));
+	return i;
+}
+
+__attribute__((target("ssse3"))) static uint32_t swap_8(const uint8_t *from, size_t step,
+							uint32_t n, uint8_t *to)
+{
+	const __m128i order = _mm_set_epi8(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+	uint32_t i = 0;
+
+	for (; i + 4 <= n; i += 4, from += 4 * step) {
+		__m128i first = pair_of_8(from, step), second = pair_of_8(from + 2 * step, step);
+
+		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i), _mm_shuffle_epi8(first, order));
+		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i + 16),
+				 _mm_shuffle_epi8(second, order));
+	}
+	return i;
+}
+
+__attribute__((target("ssse3"))) static uint32_t swap_4(const uint8_t *from, size_t step,
+							uint32_t n, uint8_t *to)
+{
+	const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+	uint32_t i = 0;
+
+	for (; i + 4 <= n; i += 4, from += 4 * step)
+		_mm_storeu_si128((__m128i *)(void *)(to + 4UL * i),
+				 _mm_shuffle_epi8(four_of_4(from, step), order));
+	return i;
+}
+
+/* How many of the first records were moved; the rest is for the plain loop. */
+static uint32_t move_wide(const struct za_field *field, const uint8_t *from, size_t step,
+			  uint32_t n, uint8_t *to)
+{
+	if (field->bytes != 4 && field->bytes != 8)
+		return 0;
+	if (!field->swap)
+		return field->bytes == 8 ? move_8(from, step, n, to) : move_4(from, step, n, to);
+	if (!__builtin_cpu_supports("ssse3"))
+		return 0;
+	return field->bytes == 8 ? swap_8(from, step, n, to) : swap_4(from, step, n, to);
+}
+#else
+static uint32_t move_wide(const struct za_field *field, const uint8_t *from, size_t step,
+			  uint32_t n, uint8_t *to)
+{
+	(void)field, (void)from, (void)step, (void)n, (void)to;
+	return 0;
+}
+#endif
+
+/* Records that lie one behind the other. */
+static void move_adjacent(const struct group *whole, const struct za_field *field, uint32_t offset,
+			  struct za_column *column, uint64_t first, uint32_t stride)
+{
+	const uint8_t *base = whole->at[0];
+	struct {
+		uint32_t n;
+	} rest = {whole->n}, *group = &rest;
+	size_t step = whole->step;
+
+	if (stride == 1) {
+		uint32_t done = move_wide(field, base + offset, step, whole->n,
+					  column->values + first * field->bytes);
+
+		base += done * step;
+		first += done;
+		rest.n -= done;
+	}
+	MOVE_ANY(base + i * step)
+}
+
 static void move_copies(const struct group *group, const struct za_field *field, uint32_t offset,
 			struct za_column *column, uint64_t first, uint32_t stride)
 {
-	switch (field->swap ? field->bytes * 16 : field->bytes) {
-	case 1:
-	case 16:
-		MOVE(uint8_t, v);
-		return;
-	case 2:
-		MOVE(uint16_t, v);
-		return;
-	case 4:
-		MOVE(uint32_t, v);
-		return;
-	case 8:
-		MOVE(uint64_t, v);
-		return;
-	case 2 * 16:
-		MOVE(uint16_t, __builtin_bswap16(v));
-		return;
-	case 4 * 16:
-		MOVE(uint32_t, __builtin_bswap32(v));
-		return;
-	case 8 * 16:
-		MOVE(uint64_t, __builtin_bswap64(v));
-		return;
-	default: /* bytes have no order */
-		for (uint32_t i = 0; i < group->n; i++)
-			memcpy(column->values + (first + (uint64_t)i * stride) * field->bytes,
-			       group->at[i] + offset, field->bytes);
-	}
+	if (group->step)
+		move_adjacent(group, field, offset, column, first, stride);
+	else
+		move_scattered(group, field, offset, column, first, stride);
 }
 
 static void write_value(const struct za_field *field, const uint8_t *at, struct za_column *column,
@@ -257,14 +382,18 @@ static void fill_columns(struct decoding *d)
 	}
 }
 
-static void flush(struct decoding *d)
+static void flush_group(struct decoding *d)
 {
-	if (!d->group.n)
-		return;
 	fill_columns(d);
 	if (d->origins->layouts)
 		memcpy(d->origins->layouts + d->rows, d->group.layout, d->group.n);
 	d->rows += d->group.n;
+}
+
+static void flush(struct decoding *d)
+{
+	if (d->group.n)
+		flush_group(d);
 	d->group.n = 0;
 }
 
@@ -368,20 +497,17 @@ static bool add_record(struct decoding *d, const uint8_t *record, uint32_t bytes
 static void add_block(struct decoding *d, const uint8_t *block, uint32_t n)
 {
 	uint32_t size = d->records->block_bytes;
+	struct group *group = &d->group;
 
-	while (n) {
-		struct group *group = &d->group;
-		uint32_t some = GROUP - group->n < n ? GROUP - group->n : n;
-
-		for (uint32_t i = 0; i < some; i++)
-			group->at[group->n + i] = block + (size_t)i * size;
-		memset(group->layout + group->n, 0, some);
-		group->n += some;
-		block += (size_t)some * size;
-		n -= some;
-		if (group->n == GROUP)
-			flush(d);
+	group->step = size;
+	for (; n; n -= group->n, block += (size_t)group->n * size) {
+		group->n = n < GROUP ? n : GROUP;
+		for (uint32_t i = 0; i < group->n; i++)
+			group->at[i] = block + (size_t)i * size;
+		memset(group->layout, 0, group->n);
+		flush_group(d);
 	}
+	group->step = 0;
 }
 
 static bool plain(const struct decoding *d)
@@ -442,6 +568,7 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 
 		if (short_way) {
 			add_block(&d, data, bytes / records->block_bytes);
+			d.group.n = 0;
 			continue;
 		}
 		step = records->block_bytes ? records->block_bytes : bytes;

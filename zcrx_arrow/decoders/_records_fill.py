@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "RecordsAtWork"]
 
+_FEW: Final = 255
 _REASONS: Final = {
     lib.ZA_BAD_LENGTH: "the record has {bytes} bytes, its layout {expected}",
     lib.ZA_BAD_DISCRIMINATOR: "no layout for byte {byte!r}",
@@ -119,6 +120,7 @@ class RecordsAtWork:
         self.plan, self._context = plan, context
         self.leaves = _first_leaves(plan)
         self.order = {path: at for at, path in enumerate(self.leaves)}
+        self.nullable = [plan.leaf_may_be_null(path) for path in self.leaves]
         self._alive: list[Any] = []
         self.core = self._to_core(block)
 
@@ -249,8 +251,10 @@ class _Fill:
         count = int(lib.za_records_count(core, raw.array))
         self._columns = ffi.new("struct za_column[]", len(leaves) or 1)
         self._buffers = [
-            self._allocate(column, leaf, count, plan.leaf_may_be_null(leaf.path))
-            for column, leaf in zip(self._columns, leaves.values(), strict=False)
+            self._allocate(column, leaf, count, nullable)
+            for column, leaf, nullable in zip(
+                self._columns, leaves.values(), work.nullable, strict=False
+            )
         ]
         out = ffi.new("struct za_origins *")
         self._origins = {name: pa.allocate_buffer(_width(name) * count) for name in origins}
@@ -261,24 +265,17 @@ class _Fill:
         self._layouts = pa.allocate_buffer(count) if plan.several else None
         if self._layouts is not None:
             out.layouts = ffi.cast("uint8_t *", self._layouts.address)
-        room = count + 1
-        bad = (
-            ffi.new("struct za_bad[]", room)
-            if self._can_be_bad(raw)
-            else ffi.new("struct za_bad[1]")
-        )
         rows = ffi.new("uint64_t *")
-        found = lib.za_records_decode(core, raw.array, self._columns, out, bad, room, rows)
+        room = min(count, _FEW) + 1
+        while True:
+            bad = ffi.new("struct za_bad[]", room)
+            found = lib.za_records_decode(core, raw.array, self._columns, out, bad, room, rows)
+            if found < room:
+                break
+            room = count + 1  # it has stopped there
         self.bad = [bad[i] for i in range(found)]
         self._bad_alive = bad
         self.rows = int(rows[0])
-
-    def _can_be_bad(self, raw: RawBatch) -> bool:
-        del raw
-        core = self._work.core
-        if not core.block_bytes or core.discriminator >= 0:
-            return True
-        return any(leaf.check for leaf in self._work.leaves.values())
 
     @staticmethod
     def _allocate(column: Any, leaf: Leaf, count: int, nullable: bool) -> list[Any]:
