@@ -94,3 +94,8 @@ class RawBatch:
         """Give its memory back; harmless after it was moved."""
         if self.array.release != ffi.NULL:
             self.array.release(self.array)
+
+    def __del__(self) -> None:
+        """Give its memory back if an exception came before anybody else could."""
+        if ffi is not None:  # the interpreter may be ending
+            self.release()

@@ -14,12 +14,13 @@ import pyarrow as pa
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow._pipeline import Stages, new_context
 from zcrx_arrow._supervisor import CLOSE_REASONS
-from zcrx_arrow.errors import FramingError
+from zcrx_arrow.errors import FramingError, ZcrxError
 from zcrx_arrow.source import AGAIN, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zcrx_arrow._raw import RawBatch
     from zcrx_arrow._supervisor import Supervisor
     from zcrx_arrow.decoders import DecodeStats, Rejected
 
@@ -49,6 +50,7 @@ class DecodedSource(Source):
         self._pipeline = stages.pipeline(self._context, self.transport, self._raw_schema)
         self._ready: deque[pa.RecordBatch] = deque()
         self._ended = False
+        self._broken: ZcrxError | None = None
         self._swept = time.monotonic()
         self._latest_ns = 0
 
@@ -97,13 +99,15 @@ class DecodedSource(Source):
     def _pull(self, timeout_ns: int) -> tuple[int, pa.RecordBatch | None]:
         with self._lock:
             while not self._ready and not self._ended:
+                if self._broken is not None:
+                    raise self._broken
                 self.rejected._check_room()  # noqa: SLF001 - of this package
                 array = ffi.new("struct ArrowArray *")
                 code = lib.za_source_next(self._handle, timeout_ns, array)
                 if code == 0:
                     raw = self._pipeline.raw(array)
                     self._latest_ns = int(raw.received[-1])
-                    self._ready.extend(self._pipeline.feed(raw))
+                    self._decode(raw)
                     self._sweep(quiet=False)
                     timeout_ns = 0
                 elif code == -errno.ENODATA:
@@ -116,6 +120,19 @@ class DecodedSource(Source):
                 else:
                     self._raise(code)
             return (0, self._ready.popleft()) if self._ready else (-errno.ENODATA, None)
+
+    def _decode(self, raw: RawBatch) -> None:
+        try:
+            self._ready.extend(self._pipeline.feed(raw))
+        except BaseException as error:
+            # Its rows are gone, so going on as if nothing were missing is not offered.
+            self._broken = ZcrxError(
+                errno.EINTR,
+                f"{type(error).__name__} ended the decoding of a batch, whose rows are lost",
+                step="decode",
+                remedy="Close this source and open another one.",
+            )
+            raise
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Iterate over batches until the stream ends; raises what `next_batch` raises."""

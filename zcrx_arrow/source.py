@@ -266,8 +266,8 @@ class Source:
         room = lib.za_source_connections(self._handle, with_closed, ffi.NULL, 0) + 16
         infos = ffi.new("struct za_conn_info[]", room)
         found = lib.za_source_connections(self._handle, with_closed, infos, room)
-        # An element keeps the whole array alive.
-        return [infos[i] for i in range(min(found, room))]
+        # Each a copy of its own: an element of an array does not keep the array alive.
+        return [ffi.new("struct za_conn_info *", infos[i])[0] for i in range(min(found, room))]
 
     def connections(self) -> pa.Table:
         """

@@ -201,3 +201,48 @@ def test_a_frame_from_memory_is_a_frame_from_the_wire(wire, send):
     for name in ("payload", "connection", "position"):
         assert live[name].to_pylist() == replayed[name].to_pylist()
     assert live.schema.equals(replayed.schema, check_metadata=False)
+
+
+class Lines(framing.Framing):
+    """Lines, the slow way."""
+
+    def cut(self, data):
+        bounds, at = [], 0
+        while (end := bytes(data).find(b"\n", at)) >= 0:
+            bounds.append((at, end - at))
+            at = end + 1
+        return bounds, at
+
+    def finish(self, data):
+        return 0, len(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        ({"decode": decoders.Csv(pa.schema([("a", pa.int64())]))}, 3),
+        ({"framing": Lines()}, 4),
+    ],
+)
+def test_short_connections_leave_nothing_behind(wire, send, options, rows):
+    count = wire.some(600)
+    with wire.listen(accept=count, area="4 MiB", **options) as source:
+        got = 0
+        for _ in range(count):
+            send(source.address, b"a\n1\n2\n3")
+        for batch in source:
+            got += batch.num_rows
+        assert not source._pipeline.known, "everything was seen to its end"
+        assert source.connections().num_rows <= count
+    assert got == rows * count
+
+
+def test_what_is_told_of_connections_stays_as_it_was(wire, send):
+    with wire.listen(accept=40) as source:
+        for _ in range(40):
+            send(source.address, b"x" * 100)
+        list(source)
+        infos = source._infos(with_closed=True)
+        churn = [bytes([255]) * 40_000 for _ in range(500)]
+        assert [info.bytes for info in infos] == [100] * 40
+    del churn
