@@ -94,6 +94,11 @@ class Pipeline:
         """Wrap what the core gave."""
         return RawBatch(array, self._raw_schema)
 
+    def select(self, columns: list[str] | None) -> None:
+        """Have only these columns decoded, where that saves work; others may come as well."""
+        if self._decoding is not None:
+            self._decoding.select(columns)
+
     def feed(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """
         Take a batch of the core; moves it.

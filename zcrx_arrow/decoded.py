@@ -86,6 +86,11 @@ class DecodedSource(Source):
         """Counters of the decoder."""
         return self._context.stats
 
+    def _select(self, columns: list[str] | None) -> None:
+        """For connectors: batches from here on need no other columns."""
+        with self._lock:
+            self._pipeline.select(columns)
+
     def _amended(self, row: dict[str, Any]) -> dict[str, Any]:
         # The peer may have ended its stream before its bytes were looked at.
         failure = self._context.failure_of(row["id"])

@@ -148,6 +148,11 @@ class Replay:
 
     # --- the work ----------------------------------------------------------------------------
 
+    def _select(self, columns: list[str] | None) -> None:
+        """For connectors: batches from here on need no other columns."""
+        if self._pipeline is not None:
+            self._pipeline.select(columns)
+
     def _dismissed(self, _connection: int, _reason: str) -> None:
         self._failed = True
 

@@ -184,6 +184,9 @@ class Decoding(Protocol):
     def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """Decode a batch; what cannot be is told to the context. Moves `raw`."""
 
+    def select(self, columns: list[str] | None) -> None:
+        """Leave out other columns from now on, where that saves work; None: all again."""
+
     def forget(self, connection: int) -> None:
         """Forget what is known of a connection: no more of it will come."""
 

@@ -163,6 +163,9 @@ class _IpcAtWork:
         """See `Decoding`."""
         return None if self._fields is None else with_origins(self._fields, self._decoder.keep)
 
+    def select(self, columns: list[str] | None) -> None:
+        """All columns are made: what is wrong in any of them shall be seen."""
+
     def forget(self, connection: int) -> None:
         """See `Decoding`."""
         self._streams.pop(connection, None)

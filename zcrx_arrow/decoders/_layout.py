@@ -73,6 +73,13 @@ class Node:
     fields: tuple[tuple[str, Node], ...] = ()
     item: Node | None = None
 
+    def paths(self) -> list[str]:
+        """Leaves that it is made of."""
+        if self.leaf is not None:
+            return [self.leaf]
+        parts = [self.item] if self.item is not None else [node for _, node in self.fields]
+        return [path for part in parts for path in part.paths()]
+
 
 class Layout:
     """One dtype, taken apart."""

@@ -118,11 +118,29 @@ class RecordsAtWork:
     def __init__(self, plan: Plan, context: Context, block: int) -> None:
         self.schema: pa.Schema | None = plan.schema
         self.plan, self._context = plan, context
-        self.leaves = _first_leaves(plan)
+        self._block = block
+        self._all = _first_leaves(plan)
+        self.select(None)
+
+    def select(self, columns: list[str] | None) -> None:
+        """Decode these columns only; text in others is not looked at either."""
+        plan = self.plan
+        self.columns = {
+            name: node for name, node in plan.columns.items() if columns is None or name in columns
+        }
+        paths = {path for node in self.columns.values() for path in node.paths()}
+        self.leaves = {path: leaf for path, leaf in self._all.items() if path in paths}
+        self.out_schema = pa.schema(
+            [
+                field_
+                for field_ in plan.schema
+                if field_.name not in plan.columns or field_.name in self.columns
+            ]
+        )
         self.order = {path: at for at, path in enumerate(self.leaves)}
         self.nullable = [plan.leaf_may_be_null(path) for path in self.leaves]
         self._alive: list[Any] = []
-        self.core = self._to_core(block)
+        self.core = self._to_core(self._block)
 
     def _new(self, kind: str, value: Any) -> Any:
         made = ffi.new(kind, value)
@@ -314,13 +332,13 @@ class _Fill:
         """Put the columns together."""
         work = self._work
         plan = work.plan
-        schema = plan.schema
+        schema = work.out_schema
         arrays = []
         if plan.union is not None:
             names = pa.array([key.decode("latin-1") for key in plan.keys], pa.string())
             indices = pa.Array.from_buffers(pa.uint8(), self.rows, [None, self._layouts])
             arrays.append(pa.DictionaryArray.from_arrays(indices, names))
-        arrays += [self._array(node, self.rows, name) for name, node in plan.columns.items()]
+        arrays += [self._array(node, self.rows, name) for name, node in work.columns.items()]
         for name in self._keep:
             type_ = schema.field(name).type
             arrays.append(pa.Array.from_buffers(type_, self.rows, [None, self._origins[name]]))

@@ -137,6 +137,9 @@ class _TextAtWork:
         """See `Decoding`."""
         return None if self.fields is None else with_origins(self.fields, self._decoder.keep)
 
+    def select(self, columns: list[str] | None) -> None:
+        """All columns are made: what is wrong in any of them shall be seen."""
+
     def forget(self, connection: int) -> None:
         """See `Decoding`."""
         self.states.pop(connection, None)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Polars over a feed: what is asked for is what is pulled, and nothing is copied on the way."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from polars.testing import assert_frame_equal
+
+import zcrx_arrow as zc
+from tests.conftest import eventually
+from zcrx_arrow import decoders, framing
+from zcrx_arrow.connectors import polars_source
+from zcrx_arrow.errors import UnsupportedError, ZcrxError
+
+ROW = np.dtype([("key", "<u4"), ("value", "<f8"), ("text", "S8"), ("parts", "<i2", (2,))])
+
+
+def rows(count: int) -> np.ndarray:
+    made = np.zeros(count, ROW)
+    made["key"] = np.arange(count) % 7
+    made["value"] = np.arange(count) / 2
+    made["text"] = b"abc"
+    made["parts"] = np.arange(2 * count).reshape(count, 2) % 1000
+    return made
+
+
+LAYOUT = decoders.Records(ROW, types={"text": pa.string()})
+
+
+@pytest.fixture
+def endless():
+    """Send the same bytes to a source until it closes."""
+    threads = []
+
+    def start(address, data):
+        def run():
+            try:
+                with socket.create_connection(address) as peer:
+                    while True:
+                        peer.sendall(data)
+            except OSError:
+                pass
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_query_gives_what_it_gives_of_a_frame(engine):
+    data = rows(100_000).tobytes()
+    whole = pl.DataFrame(zc.decode(data, LAYOUT))
+    lazy = polars_source.scan(zc.decode(data, LAYOUT), again=False)
+    query = [
+        lambda f: f.group_by("key").agg(pl.col("value").sum(), pl.len()).sort("key"),
+        lambda f: f.filter(pl.col("key") == 3).select("text", "value").head(11),
+        lambda f: f.select(pl.col("parts").arr.sum()).tail(5),
+        lambda f: f.slice(10_000, 3).with_columns(x=pl.col("value") * 2),
+    ]
+    for ask in query:
+        lazy = polars_source.scan(zc.decode(data, LAYOUT))
+        assert_frame_equal(ask(lazy).collect(engine=engine), ask(whole.lazy()).collect())
+
+
+def test_columns_that_are_not_asked_for_are_not_decoded():
+    bad = rows(10)
+    bad["text"] = b"\xff\xfe"  # would close the connection if anybody looked
+    lazy = polars_source.scan(zc.decode(bad.tobytes(), LAYOUT))
+    assert lazy.select(pl.col("key").sum()).collect().item() == 24
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_an_endless_feed_stops_at_head(endless, engine):
+    with zc.listen("127.0.0.1:0", decode=LAYOUT, area="4 MiB") as source:
+        endless(source.address, rows(10_000).tobytes())
+        lazy = polars_source.scan(source, again=True)
+        for _ in range(3):
+            assert lazy.head(5).collect(engine=engine).height == 5
+        if engine == "streaming":  # the other engine wants all that passes a filter, first
+            got = lazy.filter(pl.col("key") == 3).head(5).collect(engine=engine)
+            assert got["key"].to_list() == [3] * 5
+        gc.collect()
+        assert not source.closed
+
+
+def test_payloads_are_not_copied():
+    with zc.listen("127.0.0.1:0", framing=framing.Delimited(), accept=1) as source:
+        with socket.create_connection(source.address) as peer:
+            peer.sendall(b"".join(b"%d" % n * 40 + b"\n" for n in range(100)))
+        batch = source.next_batch()
+        frame = next(polars_source.iter_frames([batch]))
+        there = {buffer.address for buffer in batch.column("payload").buffers()[2:] if buffer}
+        again = frame.to_arrow(compat_level=pl.CompatLevel.newest()).column("payload").chunk(0)
+        assert there & {buffer.address for buffer in again.buffers()[2:] if buffer}
+        assert source.metrics().chunks_leased > 0
+        del batch, frame, again
+        eventually(lambda: (gc.collect(), source.metrics().chunks_leased == 0)[1])
+
+
+def test_memory_stays_bounded(endless, tmp_path):
+    with zc.listen("127.0.0.1:0", decode=LAYOUT, area="4 MiB") as source:
+        endless(source.address, rows(10_000).tobytes())
+        lazy = polars_source.scan(source)
+        lazy.head(400_000).sink_parquet(tmp_path / "feed.parquet")
+    assert pl.scan_parquet(tmp_path / "feed.parquet").select(pl.len()).collect().item() == 400_000
+
+
+def test_a_second_query_is_refused():
+    source = zc.decode(rows(10).tobytes(), LAYOUT)
+    lazy = polars_source.scan(source)
+    assert lazy.select(pl.len()).collect().item() == 10
+    with pytest.raises(ZcrxError, match="was read by a query before"):
+        lazy.collect()
+
+
+def test_a_type_that_polars_has_not_is_refused_at_once():
+    class Odd:
+        schema = pa.schema([("fine", pa.int8()), ("odd", pa.month_day_nano_interval())])
+
+    with pytest.raises(UnsupportedError, match="'odd' of type month_day_nano"):
+        polars_source.scan(Odd())
+
+
+def test_a_bad_row_ends_the_query():
+    data = b'{"a": 1}\n{"a": "x"}\n'
+    lazy = polars_source.scan(zc.decode(data, decoders.Ndjson(pa.schema([("a", pa.int64())]))))
+    with pytest.raises((zc.errors.FramingError, pl.exceptions.ComputeError), match="position 9"):
+        lazy.collect()
+
+
+def test_closing_the_source_ends_the_query(endless):
+    with zc.listen("127.0.0.1:0", decode=LAYOUT, area="4 MiB") as source:
+        endless(source.address, rows(1000).tobytes())
+        threading.Timer(0.5, source.close).start()
+        total = polars_source.scan(source).select(pl.len()).collect(engine="streaming").item()
+    assert total % 1 == 0
+    assert total > 0
