@@ -105,7 +105,7 @@ class DecodedSource(Source):
         with self._lock:
             while not self._ready and not self._ended:
                 if self._broken is not None:
-                    raise self._broken
+                    raise self._broken.again()
                 self.rejected._check_room()  # noqa: SLF001 - of this package
                 array = ffi.new("struct ArrowArray *")
                 code = lib.za_source_next(self._handle, timeout_ns, array)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
-from typing import Final
+from typing import Any, Final, Self
 
 __all__ = [
     "AreaExhaustedError",
@@ -36,6 +37,21 @@ class ZcrxError(OSError):
         self.step = step
         self.remedy = remedy
 
+    def again(self) -> Self:
+        """
+        Make another one that says the same.
+
+        To be raised later or elsewhere: an error that is kept and raised keeps with its traceback
+        everything that its frames know.
+        """
+        made = copy.copy(self)
+        made.__traceback__ = None
+        return made
+
+    def __reduce__(self) -> Any:
+        """Say how to copy it."""
+        return _remake, (type(self), self.errno, self.strerror, self.step, self.remedy)
+
     def __str__(self) -> str:
         """Give cause, step and the kernel's words, and the remedy on a line of its own."""
         text = self.strerror or ""
@@ -44,6 +60,13 @@ class ZcrxError(OSError):
         words = f" [{number}: {os.strerror(self.errno or 0)}]" if number else ""
         remedy = f"\n{self.remedy}" if self.remedy else ""
         return f"{where}{text}{words}{remedy}"
+
+
+def _remake(kind: type[ZcrxError], code: int, cause: str, step: str, remedy: str) -> ZcrxError:
+    """Make an error of any kind from what all of them have."""
+    error = kind.__new__(kind, code, cause)
+    ZcrxError.__init__(error, code, cause, step=step, remedy=remedy)
+    return error
 
 
 class UnsupportedError(ZcrxError):

@@ -168,7 +168,7 @@ class Replay:
             if code:
                 self._raise(code)
             if self._failed and self._context.failure is not None:
-                raise self._context.failure
+                raise self._context.failure.again()
         finally:
             self._close()
 

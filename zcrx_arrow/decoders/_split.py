@@ -51,7 +51,7 @@ class _Shared:
             batch = next(iter(self.source), None)
             ended = batch is None
         except ZcrxError as error:
-            self.error = error  # for the readers of the other parts too
+            self.error = error.again()  # for the readers of the other parts too
         finally:
             with self.changed:
                 if batch is not None:
@@ -120,7 +120,7 @@ class Part:
                     shared.changed.notify_all()
                     return self._queue.popleft()
                 if shared.error is not None:
-                    raise shared.error
+                    raise shared.error.again()
                 if shared.ended or self._closed:
                     return None
                 full = shared.full()
