@@ -65,7 +65,8 @@ int za_replay_new(const struct za_config *config, struct za_error *error, struct
 	replay->area->pool = za_batch_pool_new(&layout);
 	if (!replay->area->pool ||
 	    za_buffers_attach(replay->area, (struct io_uring_buf_ring *)(void *)replay->ring,
-			      RING_ENTRIES, (struct za_waker){0})) {
+			      RING_ENTRIES, (struct za_waker){0}) ||
+	    (config->adjacent_chunks && za_buffers_prefer_adjacent(replay->area))) {
 		za_area_put(replay->area);
 		free(replay);
 		return za_fail(error, -ENOMEM, "replay", "out of memory");

@@ -100,6 +100,7 @@ struct za_config {
 	uint8_t drop_preamble;    /* and is not a row */
 	uint8_t no_incremental;   /* do not ask for incremental buffers (a test's knob) */
 	uint8_t transport;        /* enum za_transport_kind */
+	uint8_t adjacent_chunks;  /* copy: chunks are offered so that long messages lie together */
 	uint8_t huge_pages;       /* the area consists of reserved huge pages, or fails */
 	uint8_t kernel_refill_memory; /* zcrx: the refill ring lies in memory of the kernel's */
 	uint8_t prefer_busy_poll;     /* zcrx: see napi_busy_poll in ip-sysctl */

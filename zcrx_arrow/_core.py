@@ -30,7 +30,7 @@ from zcrx_arrow.config import (
     parse_size,
 )
 from zcrx_arrow.errors import ConfigError, ZcrxError, from_core
-from zcrx_arrow.framing import Framing, Raw, to_core
+from zcrx_arrow.framing import ArrowIpc, Framing, Raw, to_core
 from zcrx_arrow.nic import preflight
 
 __all__ = ["Options", "Transport", "check", "error_of", "open_core"]
@@ -155,6 +155,7 @@ class Options:
         to_core(self.framing, config, blocks=self.blocks)
         config.transport = _KINDS[transport]
         config.huge_pages = memory.huge_pages
+        config.adjacent_chunks = isinstance(self.framing, ArrowIpc)
         if transport != "copy":
             self._zcrx_to_core(config)
         return config

@@ -65,13 +65,7 @@ class PythonCutter:
         """Cut a raw batch; gives the messages that became whole. Releases `raw`."""
         rows = _Rows()
         try:
-            addresses, lengths = raw.payloads()
-            origins = zip(
-                raw.connections.tolist(), raw.positions.tolist(), raw.received.tolist(), strict=True
-            )
-            for (connection, position, received), address, length in zip(
-                origins, addresses.tolist(), lengths.tolist(), strict=True
-            ):
+            for connection, position, received, address, length in raw.rows():
                 if not self._context.is_dead(connection):
                     piece = ffi.buffer(ffi.cast("char *", address), length)
                     self._piece(rows, connection, position, received, piece)

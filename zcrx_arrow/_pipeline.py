@@ -108,7 +108,7 @@ class Pipeline:
         ZcrxError
             If rejected rows have piled up to their limit. The batch is lost with that.
         """
-        self._seen.update(raw.connections.tolist() if len(raw) < 64 else _distinct(raw))  # noqa: PLR2004
+        self._seen |= raw.distinct
         if self._cutter is None:
             assert self._decoding is not None  # noqa: S101 - see Stages.needed
             return self._counted(self._decoding.decode(raw))
@@ -142,12 +142,6 @@ class Pipeline:
         if self._decoding is not None:
             self._decoding.forget(connection)
         return batches
-
-
-def _distinct(raw: RawBatch) -> list[int]:
-    import numpy as np  # noqa: PLC0415 - only for large batches
-
-    return list(np.unique(raw.connections).tolist())
 
 
 def new_context(name: str, dismiss: Callable[[int, str], None], rows: int, bytes_: int) -> Context:

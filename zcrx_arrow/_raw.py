@@ -13,8 +13,9 @@ from zcrx_arrow._native import ffi
 
 __all__ = ["RawBatch"]
 
-_VIEW: Final = np.dtype([("length", "<u4"), ("prefix", "<u4"), ("buffer", "<i4"), ("at", "<i4")])
+Row = tuple[int, int, int, int, int]
 _INLINE: Final = 12
+_FEW: Final = 64
 
 
 class RawBatch:
@@ -22,12 +23,13 @@ class RawBatch:
     Rows with binary_view payloads, as a ``struct ArrowArray`` that this object owns.
 
     Not thread-safe. Give it up with `release`, or move it out with `to_arrow`; what is read through
-    `payloads` is valid only before that.
+    `rows` is valid only before that.
     """
 
     def __init__(self, array: Any, schema: pa.Schema) -> None:
         self.array = array
         self._schema = schema
+        self._rows: list[Row] | None = None
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> RawBatch:
@@ -65,27 +67,55 @@ class RawBatch:
         """When each row came, nanoseconds since the epoch."""
         return self._column(3, "i8")
 
-    def payloads(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
-        """Address and length of each row's payload."""
-        child = self.array.children[0]
-        count = int(child.length)
-        if not count:
-            return np.empty(0, "u8"), np.empty(0, "u4")
+    def rows(self) -> list[Row]:
+        """Give connection, position, received_at, address and length of the payload of each row."""
+        if self._rows is None:
+            self._rows = self._read_rows()
+        return self._rows
+
+    def _read_rows(self) -> list[Row]:
+        count, child = len(self), self.array.children[0]
         start = int(ffi.cast("uintptr_t", child.buffers[1])) + 16 * int(child.offset)
-        views = np.frombuffer(ffi.buffer(ffi.cast("char *", start), 16 * count), _VIEW)
-        bases = np.array(
-            [int(ffi.cast("uintptr_t", child.buffers[2 + i])) for i in range(child.n_buffers - 3)]
-            or [0],
-            "u8",
-        )
-        inline = views["length"] <= _INLINE
-        which = np.where(inline, 0, views["buffer"])
-        outside = bases[which] + views["at"].astype("u8")
-        inside = np.arange(count, dtype="u8") * 16 + np.uint64(start + 4)
-        return np.where(inline, inside, outside), views["length"]
+        views = iter(ffi.unpack(ffi.cast("uint32_t *", start), 4 * count))
+        buffers = [
+            int(each)
+            for each in ffi.unpack(ffi.cast("uintptr_t *", child.buffers + 2), child.n_buffers - 3)
+        ]
+        places = [
+            (start + 16 * at + 4 if length <= _INLINE else buffers[buffer] + offset, length)
+            for at, (length, _, buffer, offset) in enumerate(zip(views, views, views, views))  # noqa: B905
+        ]
+        return [
+            (connection, position, received, *place)
+            for connection, position, received, place in zip(
+                self._unpack(1, "uint32_t *"),
+                self._unpack(2, "uint64_t *"),
+                self._unpack(3, "int64_t *"),
+                places,
+                strict=True,
+            )
+        ]
+
+    def _unpack(self, at: int, pointer: str) -> list[int]:
+        child = self.array.children[at]
+        values = ffi.cast(pointer, child.buffers[1]) + child.offset
+        return ffi.unpack(values, child.length) if child.length else []
+
+    @property
+    def distinct(self) -> set[int]:
+        """Connections of the rows."""
+        if len(self) < _FEW:
+            return set(self._unpack(1, "uint32_t *"))
+        return set(np.unique(self.connections).tolist())
+
+    @property
+    def latest_ns(self) -> int:
+        """When the last row came."""
+        child = self.array.children[3]
+        return int(ffi.cast("int64_t *", child.buffers[1])[child.offset + child.length - 1])
 
     def to_arrow(self) -> pa.RecordBatch:
-        """Move it into an Arrow batch, which keeps what `payloads` named in its place."""
+        """Move it into an Arrow batch, which keeps what `rows` named in its place."""
         return pa.RecordBatch._import_from_c(  # noqa: SLF001 - documented for cffi
             int(ffi.cast("uintptr_t", self.array)), self._schema
         )

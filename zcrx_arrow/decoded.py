@@ -111,7 +111,7 @@ class DecodedSource(Source):
                 code = lib.za_source_next(self._handle, timeout_ns, array)
                 if code == 0:
                     raw = self._pipeline.raw(array)
-                    self._latest_ns = int(raw.received[-1])
+                    self._latest_ns = raw.latest_ns
                     self._decode(raw)
                     self._sweep(quiet=False)
                     timeout_ns = 0

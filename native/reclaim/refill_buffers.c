@@ -10,9 +10,54 @@
 void za_buffers_fini(struct za_buffers *buffers)
 {
 	free(buffers->stack);
+	free(buffers->place);
 	free(buffers->slots);
 	buffers->stack = NULL;
+	buffers->place = NULL;
 	buffers->slots = NULL;
+}
+
+static void push(struct za_buffers *buffers, uint32_t chunk)
+{
+	if (buffers->adjacent)
+		buffers->place[chunk] = buffers->free;
+	buffers->stack[buffers->free++] = chunk;
+}
+
+static bool is_free(const struct za_buffers *buffers, uint32_t chunk)
+{
+	/* What stands in `place` may be old. */
+	return buffers->place[chunk] < buffers->free &&
+	       buffers->stack[buffers->place[chunk]] == chunk;
+}
+
+/* The first free chunk behind the last one, around the end of the area: as long as they come back in
+ * about the order in which they went out, that is the one right behind it. There is a free one. */
+static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks)
+{
+	uint32_t chunk = buffers->last;
+
+	do
+		chunk = chunk + 1 < chunks ? chunk + 1 : 0;
+	while (!is_free(buffers, chunk));
+	return chunk;
+}
+
+static uint32_t pop(struct za_buffers *buffers, uint32_t chunks)
+{
+	uint32_t chunk, top = buffers->stack[buffers->free - 1];
+
+	if (!buffers->adjacent) {
+		buffers->free--;
+		return top;
+	}
+	chunk = next_behind(buffers, chunks);
+	/* The top takes its place. */
+	buffers->stack[buffers->place[chunk]] = top;
+	buffers->place[top] = buffers->place[chunk];
+	buffers->free--;
+	buffers->last = chunk;
+	return chunk;
 }
 
 static void buffers_give(struct za_refill *refill, struct za_area *area,
@@ -24,7 +69,7 @@ static void buffers_give(struct za_refill *refill, struct za_area *area,
 	for (uint32_t i = 0; i < n; i++) {
 		za_area_poison(area, (uint64_t)returns[i].chunk << area->chunk_shift,
 			       za_area_chunk_bytes(area));
-		buffers->stack[buffers->free++] = returns[i].chunk;
+		push(buffers, returns[i].chunk);
 	}
 }
 
@@ -56,6 +101,25 @@ int za_buffers_attach(struct za_area *area, struct io_uring_buf_ring *ring, uint
 	buffers->tail = 0;
 	za_refill_attach(&area->refill, &buffers_ops, waker);
 	return 0;
+}
+
+int za_buffers_prefer_adjacent(struct za_area *area)
+{
+	struct za_buffers *buffers = &area->refill.buffers;
+	int code = 0;
+
+	pthread_mutex_lock(&area->refill.lock);
+	buffers->place = calloc(area->chunks, sizeof(*buffers->place));
+	if (buffers->place) {
+		for (uint32_t i = 0; i < buffers->free; i++)
+			buffers->place[buffers->stack[i]] = i;
+		buffers->adjacent = true;
+		buffers->last = area->chunks - 1;
+	} else {
+		code = -ENOMEM;
+	}
+	pthread_mutex_unlock(&area->refill.lock);
+	return code;
 }
 
 void za_buffers_detach(struct za_area *area)
@@ -100,7 +164,7 @@ void za_buffers_offer(struct za_area *area, uint32_t window)
 	pthread_mutex_lock(&refill->lock);
 	while (buffers->offered < window && buffers->free &&
 	       !buffers->slots[buffers->tail & (buffers->entries - 1)].offered) {
-		write_entry(buffers, area, buffers->stack[--buffers->free]);
+		write_entry(buffers, area, pop(buffers, area->chunks));
 		buffers->offered++;
 	}
 	if (buffers->offered)

@@ -4,6 +4,9 @@
  * one offered and the bytes in flight stay in cache. Only a small window of them is in the kernel's
  * hands at a time, in a provided-buffer ring.
  *
+ * Where messages are long, that they lie together is worth more than cache: then chunks are offered
+ * in the order of their addresses as far as they are free.
+ *
  * Releasing threads push onto the stack; only the receiver thread moves chunks from there to the
  * ring (it alone writes the ring's tail and the slots).
  *
@@ -31,6 +34,7 @@ struct za_buffer_slot {
 struct za_buffers {
 	/* under the lock of the refill */
 	uint32_t *stack; /* free chunks, the hottest on top */
+	uint32_t *place; /* of each chunk in the stack, if it is free; with `adjacent` */
 	uint32_t free;
 	uint32_t offered; /* in the kernel's hands */
 	/* the receiver thread's */
@@ -38,10 +42,14 @@ struct za_buffers {
 	struct za_buffer_slot *slots;
 	uint32_t entries;
 	uint16_t tail;
+	bool adjacent; /* they are offered in the order of their addresses */
+	uint32_t last; /* offered */
 };
 
 void za_buffers_fini(struct za_buffers *buffers);
 
+/* Receiver thread, after attaching: see above. 0 or -ENOMEM. */
+int za_buffers_prefer_adjacent(struct za_area *area);
 /* Receiver thread. `ring` has `entries` (a power of two) and stays valid until detached. All chunks
  * are free. 0 or -ENOMEM. */
 int za_buffers_attach(struct za_area *area, struct io_uring_buf_ring *ring, uint32_t entries,

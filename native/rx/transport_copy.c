@@ -71,6 +71,8 @@ static int copy_start(struct za_transport *transport, const struct za_config *co
 	else if ((code = za_buffers_attach(transport->area, transport->copy.buffers,
 					   transport->copy.entries, waker)))
 		za_fail(error, code, "buffer ring", "out of memory");
+	else if (config->adjacent_chunks && (code = za_buffers_prefer_adjacent(transport->area)))
+		za_fail(error, code, "buffer ring", "out of memory");
 	if (code) {
 		munmap(transport->copy.buffers, buffers_bytes(transport));
 		transport->copy.buffers = NULL;

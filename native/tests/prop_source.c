@@ -371,6 +371,7 @@ static void choose_config(struct history *h, struct za_twin_options *options)
 	if (c->framing.kind == ZA_FRAMING_DELIMITED && !below(h, 4))
 		c->payload++; /* the streams are ASCII */
 	c->no_incremental = (uint8_t)below(h, 2);
+	c->adjacent_chunks = (uint8_t)below(h, 2);
 	h->views = c->payload < ZA_PAYLOAD_LARGE_BINARY;
 }
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ArrowIpc"]
 
 _ALIGNMENT: Final = 8
+_INLINE: Final = 12  # bytes of a view that has no buffer
 _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, KeyError, StopIteration)
 
@@ -172,22 +173,12 @@ class _IpcAtWork:
 
     def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """See `Decoding`."""
-        addresses, lengths = raw.payloads()
-        outside = _outside(raw)
-        rows = list(
-            zip(
-                raw.connections.tolist(),
-                raw.positions.tolist(),
-                raw.received.tolist(),
-                addresses.tolist(),
-                lengths.tolist(),
-                outside,
-                strict=True,
-            )
-        )
+        rows, places = raw.rows(), _outside(raw)
         holder = raw.to_arrow()
         batches = []
-        for connection, position, received, address, length, in_area in rows:
+        for (connection, position, received, address, length), in_area in zip(
+            rows, places, strict=True
+        ):
             if self._context.is_dead(connection):
                 continue
             message = pa.foreign_buffer(address, length, holder)
@@ -303,17 +294,13 @@ class _IpcAtWork:
 def _outside(raw: RawBatch) -> list[bool]:
     """Which messages lie in the receive area, and were not put together elsewhere."""
     child = raw.array.children[0]
-    count = int(child.length)
-    views = np.frombuffer(
-        ffi.buffer(ffi.cast("char *", child.buffers[1]) + 16 * child.offset, 16 * count), "<i4"
-    ).reshape(-1, 4)
-    spans = [bool(flag) for flag in _buffers_in_area(raw)]
-    return [bool(length > 12 and spans[buffer]) for length, _, buffer, _ in views.tolist()]  # noqa: PLR2004
-
-
-def _buffers_in_area(raw: RawBatch) -> list[bool]:
-    child = raw.array.children[0]
-    return [bool(lib.za_in_area(raw.array, i)) for i in range(int(child.n_buffers) - 3)]
+    spans = [lib.za_in_area(raw.array, i) for i in range(child.n_buffers - 3)]
+    start = ffi.cast("int32_t *", child.buffers[1]) + 4 * child.offset
+    views = iter(ffi.unpack(start, 4 * child.length))
+    return [
+        length > _INLINE and spans[buffer]
+        for length, _, buffer, _ in zip(views, views, views, views)  # noqa: B905 - by fours
+    ]
 
 
 def _copy(buffer: pa.Buffer) -> pa.Buffer:

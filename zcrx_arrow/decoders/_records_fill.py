@@ -222,8 +222,7 @@ class RecordsAtWork:
         return made
 
     def _explain(self, raw: RawBatch, bad: Any) -> tuple[str, bytes]:
-        addresses, _ = raw.payloads()
-        at = int(addresses[bad.row]) + int(bad.offset)
+        at = raw.rows()[bad.row][3] + int(bad.offset)
         payload = bytes(ffi.buffer(ffi.cast("char *", at), bad.bytes)) if bad.bytes else b""
         plan = self.plan
         layout = plan.layouts[bad.layout] if bad.layout < len(plan.layouts) else None

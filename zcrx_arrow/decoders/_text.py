@@ -158,16 +158,8 @@ class _TextAtWork:
 
     def _pieces(self, raw: RawBatch) -> list[_Piece]:
         """Give the rows' payloads, those that lie together as one."""
-        addresses, lengths = raw.payloads()
         pieces: list[_Piece] = []
-        for connection, position, received, address, length in zip(
-            raw.connections.tolist(),
-            raw.positions.tolist(),
-            raw.received.tolist(),
-            addresses.tolist(),
-            lengths.tolist(),
-            strict=True,
-        ):
+        for connection, position, received, address, length in raw.rows():
             last = pieces[-1] if pieces else None
             if (
                 self._blocks
