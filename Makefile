@@ -9,12 +9,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: help demo test test-native test-python test-kernel lint format bench clean
+.PHONY: help demo test test-native test-python test-kernel fuzz lint format bench clean
 
 help:
 	@echo 'make demo    receive a real data set over TCP and watch it become Arrow (ends by itself)'
-	@echo 'make test    lint, types, C tests under sanitizers, Python tests, a kernel of its own in a VM'
+	@echo 'make test    lint, types, C tests under sanitizers, Python tests, fuzzers, a kernel of its own in a VM'
 	@echo 'make test-kernel  only the last of these; KERNEL=path/to/vmlinuz takes another kernel'
+	@echo 'make fuzz    every parser by coverage-guided fuzzing; FUZZ_SECONDS=3600 for longer than two minutes'
 	@echo 'make bench   compare with a bare recv() loop, Python sockets and Arrow Flight'
 	@echo 'make format  put the sources into shape'
 
@@ -28,7 +29,7 @@ $(VENV)/.installed: pyproject.toml meson.build meson.options native/meson.build 
 demo: $(VENV)/.installed
 	$(BIN)/zcrx-arrow demo
 
-test: lint test-native test-python test-kernel
+test: lint test-native test-python fuzz test-kernel
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
@@ -52,6 +53,12 @@ test-native: build/asan build/tsan
 
 test-python: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# Every parser of bytes from the network, for a bounded time, from a corpus that is kept in the tree.
+# Needs clang with libFuzzer, which root gets from Debian's archive if it is missing.
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 # What this machine's kernel may not have: zero-copy receive, in a virtual machine (no KVM needed).
 # Root gets QEMU from Debian's archive if it is missing; else this says so, and fails if CI is set.

@@ -196,6 +196,7 @@ int za_replay_end(struct za_replay *replay, uint32_t *partial)
 		za_cut_begin(&replay->cut, &replay->conn, 0, 0, NULL, za_realtime_ns());
 		replay->ended = true;
 		code = run(replay);
+		za_count(&replay->area->stats.partial_bytes, replay->conn.lost_bytes);
 	}
 	*partial = replay->conn.lost_bytes;
 	return code == -ENOSPC ? -EAGAIN : code;

@@ -328,7 +328,9 @@ enum za_ipc_kind {
 struct za_ipc_info {
 	uint8_t kind; /* enum za_ipc_kind, or what else the metadata says */
 	bool compressed;
+	bool delta; /* a dictionary is added to and not replaced */
 	uint32_t buffers;
+	int64_t dictionary; /* its id */
 	uint64_t body_offset, body_bytes;
 	int64_t rows;
 	uint64_t expanded_bytes; /* of all buffers, after decompression */
@@ -355,7 +357,7 @@ enum za_field_kind {
 enum za_field_check {
 	ZA_CHECK_NONE = 0,
 	ZA_CHECK_UTF8 = 1,  /* ZA_FIELD_TEXT must be well-formed */
-	ZA_CHECK_INT63 = 2, /* the unsigned integer must fit into a signed one of 8 bytes */
+	ZA_CHECK_BELOW = 2, /* the integer must be from 0 to less than `below` */
 };
 
 /* A leaf of a layout: where its elements lie in a record, and which column they go to. */
@@ -364,13 +366,14 @@ struct za_field {
 	uint32_t elements;       /* a record; >= 1 */
 	uint32_t column;
 	uint32_t bytes;      /* of an element in the record */
+	uint32_t out_bytes;  /* COPY: as `bytes`; WIDE: 8 or 16 */
 	uint8_t kind;        /* enum za_field_kind */
 	uint8_t check;       /* enum za_field_check */
-	uint8_t out_bytes;   /* 1 to 255 for COPY: as `bytes`; WIDE: 8 or 16 */
 	bool swap;           /* the other byte order than this machine's */
 	bool is_signed;      /* WIDE */
 	bool has_null;       /* this value of an integer of up to 8 bytes is null */
 	uint64_t null_value; /* as read, in this machine's order, not extended */
+	uint64_t below;
 };
 
 struct za_layout {
@@ -394,6 +397,7 @@ struct za_records {
 	uint32_t block_bytes; /* rows are blocks of records of this size; 0: each is one record */
 	uint32_t n_columns;
 	bool null_bad_values; /* a value that fails its check is null; else its record is bad */
+	bool skip_short;      /* a message that ends before the discriminator is left out */
 };
 
 /* Where a column goes. For `n` records that are added at most: */
@@ -410,7 +414,7 @@ enum za_bad_record {
 	ZA_BAD_LENGTH = 1,        /* not its layout's */
 	ZA_BAD_DISCRIMINATOR = 2, /* no such layout */
 	ZA_BAD_UTF8 = 3,
-	ZA_BAD_RANGE = 4, /* ZA_CHECK_INT63 */
+	ZA_BAD_RANGE = 4, /* ZA_CHECK_BELOW */
 };
 
 struct za_bad {
@@ -428,6 +432,7 @@ struct za_origins {
 	uint64_t *positions; /* of the record's first byte */
 	int64_t *received;
 	uint8_t *layouts;
+	uint64_t *nulled; /* one number: records of which a bad value became null */
 };
 
 /* How many records lie in the rows of a batch with binary_view payloads. */
@@ -437,6 +442,17 @@ uint64_t za_records_count(const struct za_records *records, const struct ArrowAr
 uint32_t za_records_decode(const struct za_records *records, const struct ArrowArray *batch,
 			   struct za_column *columns, const struct za_origins *origins,
 			   struct za_bad *bad, uint32_t room, uint64_t *rows);
+/* The same as a whole batch, for one layout of plain copies with blocks, where nothing can be bad and
+ * nobody asks for origins: 0 or -ENOMEM. */
+int za_records_flat(const struct za_records *records, const struct ArrowArray *batch,
+		    struct ArrowArray *out);
+
+/* Whether lines can be told without a parser: each begins with `first` and ends with `last` (0: any),
+ * but for a CR. Returns how many there are that are not empty; -1: one is not so, or a CR stands
+ * elsewhere. Any thread. */
+int64_t za_lines_plain(const uint8_t *data, size_t len, uint8_t first, uint8_t last);
+/* True if these bytes are well-formed UTF-8 (Unicode 15, table 3-7). Any thread. */
+bool za_utf8_valid(const uint8_t *data, size_t len);
 
 /* Process-wide, for the caller's signal and exit handling. */
 /* A non-blocking descriptor on which signal numbers arrive as bytes (what Python's

@@ -40,6 +40,13 @@ class _Rows:
     position: list[int] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
 
+    def add(self, payload: bytes, connection: int, position: int, received: int) -> None:
+        """Add a row."""
+        self.payload.append(payload)
+        self.connection.append(connection)
+        self.position.append(position)
+        self.received.append(received)
+
 
 @dataclass(slots=True)
 class _Tail:
@@ -80,18 +87,24 @@ class PythonCutter:
         # Copied, so that nothing of the user's can outlive the memory it looks at.
         data = (tail.data if tail else b"") + bytes(piece)  # type: ignore[call-overload]
         begin = tail.position if tail else position
+        used = 0
         try:
-            bounds, consumed = self._framing.cut(memoryview(data))
-            used = _check(bounds, consumed, len(data))
-        except Exception as error:  # noqa: BLE001 - whatever a user's code raises, its peer is at fault
-            self._context.fail(connection, begin, f"bytes break the framing: {error}")
+            while used < len(data):
+                found, consumed = self._framing.cut(memoryview(data)[used:])
+                bounds = list(found)
+                _check(bounds, consumed, len(data) - used)
+                for start, length in bounds:
+                    at = used + start
+                    rows.add(data[at : at + length], connection, begin + at, received)
+                if not consumed:
+                    break
+                used += consumed
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the peer is at fault
+            self._context.lost(connection, len(data) - used)
+            self._context.fail(connection, begin + used, f"bytes break the framing: {error}")
             return
-        for start, length in bounds:
-            rows.payload.append(data[start : start + length])
-            rows.connection.append(connection)
-            rows.position.append(begin + start)
-            rows.received.append(received)
         if len(data) - used > self._limit:
+            self._context.lost(connection, len(data) - used)
             self._context.fail(
                 connection, begin + used, f"message is longer than max_message={self._limit} bytes"
             )
@@ -102,14 +115,22 @@ class PythonCutter:
         """Say that a connection has ended; gives the last message, if there is one."""
         rows = _Rows()
         tail = self._tails.pop(connection, None)
-        if tail and clean and not self._context.is_dead(connection):
-            bound = self._framing.finish(memoryview(tail.data))
+        if tail is None or self._context.is_dead(connection):
+            return self._batch(rows)
+        try:
+            bound = self._framing.finish(memoryview(tail.data)) if clean else None
             if bound is not None:
                 _check([bound], len(tail.data), len(tail.data))
-                rows.payload.append(tail.data[bound[0] : bound[0] + bound[1]])
-                rows.connection.append(connection)
-                rows.position.append(tail.position + bound[0])
-                rows.received.append(tail.received)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._context.lost(connection, len(tail.data))
+            self._context.fail(connection, tail.position, f"bytes break the framing: {error}")
+            return self._batch(rows)
+        if bound is None:
+            self._context.lost(connection, len(tail.data))
+        else:
+            start, length = bound
+            data = tail.data[start : start + length]
+            rows.add(data, connection, tail.position + start, tail.received)
         return self._batch(rows)
 
     @property
@@ -125,13 +146,12 @@ class PythonCutter:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
-def _check(bounds: object, consumed: int, length: int) -> int:
+def _check(bounds: list[tuple[int, int]], consumed: int, length: int) -> None:
     """Trust no user's arithmetic."""
     end = 0
-    for start, size in bounds:  # type: ignore[attr-defined]
+    for start, size in bounds:
         if start < end or size < 0 or start + size > consumed:
             raise ValueError(f"cut() gives bounds ({start}, {size}) that overlap or lie outside")
         end = start + size
     if not end <= consumed <= length:
         raise ValueError(f"cut() says that it consumed {consumed} of {length} bytes")
-    return consumed

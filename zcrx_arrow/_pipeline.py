@@ -135,10 +135,7 @@ class Pipeline:
         self._seen.discard(connection)
         batches = []
         if self._cutter is not None:
-            try:
-                batches = self._messages(self._cutter.finish(connection, clean=clean))
-            except ValueError as error:
-                self.context.fail(connection, 0, str(error))
+            batches = self._messages(self._cutter.finish(connection, clean=clean))
         if self._decoding is not None:
             self._decoding.forget(connection)
         return batches

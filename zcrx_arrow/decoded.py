@@ -7,6 +7,7 @@ import errno
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from zcrx_arrow._raw import RawBatch
     from zcrx_arrow._supervisor import Supervisor
     from zcrx_arrow.decoders import DecodeStats, Rejected
+    from zcrx_arrow.metrics import Metrics
 
 __all__ = ["DecodedSource"]
 
@@ -96,7 +98,17 @@ class DecodedSource(Source):
         failure = self._context.failure_of(row["id"])
         if failure is not None and row["close_reason"] is not None:
             row |= {"close_reason": "framing", "error": failure}
+        row["partial_bytes"] += self._context.partial_of(row["id"])
         return row
+
+    def metrics(self) -> Metrics:
+        """Counters and gauges, see `Metrics`; ``rows`` are those of the decoded batches."""
+        core = super().metrics()
+        return replace(
+            core,
+            rows=self._context.stats.rows,
+            partial_bytes=core.partial_bytes + self._context.partial_bytes,
+        )
 
     def _dismiss(self, connection: int, reason: str) -> None:
         lib.za_source_dismiss(self._handle, connection, reason.encode("utf-8", "replace")[:127])
@@ -141,8 +153,8 @@ class DecodedSource(Source):
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Iterate over batches until the stream ends; raises what `next_batch` raises."""
-        while (batch := self.next_batch()) is not None:
-            yield batch
+        # Without a name for the batch: it would be held while the next one is waited for.
+        yield from iter(self.next_batch, None)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Arrow PyCapsule interface: a stream of the decoded batches, see `Source`."""

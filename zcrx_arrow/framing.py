@@ -67,6 +67,8 @@ class Framing(ABC):
     ...         bounds, at = [], 0
     ...         while len(data) - at >= 2:
     ...             if data[at] != 2:
+    ...                 if at:
+    ...                     break  # first the messages before it
     ...                 raise ValueError("STX expected")
     ...             if len(data) - at < 2 + data[at + 1]:
     ...                 break
@@ -104,7 +106,8 @@ class Framing(ABC):
         Raises
         ------
         ValueError
-            If the bytes break the framing: the connection is closed with the error's text.
+            If `data` begins with what breaks the framing: the connection is closed with the
+            error's text. Return the messages before that first; what is left comes again.
         """
 
     def finish(self, data: memoryview) -> tuple[int, int] | None:  # noqa: ARG002

@@ -181,9 +181,18 @@ class Replay:
             code = lib.za_replay_feed(self._core, data + at, size, taken)
             at += taken[0]
             # What is whole leaves before an error is told.
-            yield from self._pull(bool(code))
+            stuck = not taken[0] and not code
+            batches = self.metrics().batches if stuck else 0
+            yield from self._pull(bool(code) or stuck)
             if code:
                 return code
+            if stuck and self.metrics().batches == batches:
+                raise from_core(
+                    -errno.ENOBUFS,
+                    "area",
+                    'every chunk of the area is held by batches, and copy_out="never" forbids '
+                    "copying",
+                )
         return 0
 
     def _end(self) -> Any:

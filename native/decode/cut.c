@@ -246,7 +246,8 @@ static int cut_end(struct za_cut *cut, struct za_cutter *cutter, uint32_t *lost)
 	if (!bytes)
 		return 0;
 	data = tail->span.bytes ? cutter->area->base + tail->span.offset : tail->heap;
-	if (!framing->ops->finish(framing, data, bytes, &bound)) {
+	if (!framing->ops->finish(framing, data, bytes, &bound) ||
+	    (framing == &cutter->preamble && cutter->drop_preamble)) {
 		*lost = (uint32_t)bytes;
 		za_tail_clear(tail, cutter->area);
 		return 0;

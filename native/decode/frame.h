@@ -67,7 +67,4 @@ extern const struct za_framing_ops za_framing_ipc;
 int za_framing_init(struct za_framing *framing, const struct za_framing_config *config,
 		    struct za_error *error);
 
-/* True if these bytes are well-formed UTF-8 (Unicode 15, table 3-7). */
-bool za_utf8_valid(const uint8_t *data, size_t len);
-
 #endif

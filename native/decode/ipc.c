@@ -12,7 +12,7 @@
 /* Fields of the tables in Message.fbs, by their order. */
 enum { MESSAGE_VERSION, MESSAGE_HEADER_TYPE, MESSAGE_HEADER, MESSAGE_BODY_LENGTH };
 enum { BATCH_LENGTH, BATCH_NODES, BATCH_BUFFERS, BATCH_COMPRESSION };
-enum { DICTIONARY_ID, DICTIONARY_DATA };
+enum { DICTIONARY_ID, DICTIONARY_DATA, DICTIONARY_IS_DELTA };
 
 /* --- flatbuffers --------------------------------------------------------------------------- */
 
@@ -268,7 +268,10 @@ int za_ipc_inspect(const uint8_t *data, size_t len, struct za_ipc_info *out, str
 		    !child_table(&message, MESSAGE_HEADER, &header))
 			return bad(error, "the metadata is not readable");
 	}
-	if (info.kind == ZA_IPC_DICTIONARY && !child_table(&header, DICTIONARY_DATA, &batch))
+	if (info.kind == ZA_IPC_DICTIONARY &&
+	    (!child_table(&header, DICTIONARY_DATA, &batch) ||
+	     !read_field(&header, DICTIONARY_ID, &info.dictionary, sizeof(info.dictionary)) ||
+	     !read_field(&header, DICTIONARY_IS_DELTA, &info.delta, sizeof(info.delta))))
 		return bad(error, "a dictionary has no data");
 	if (info.kind == ZA_IPC_DICTIONARY || info.kind == ZA_IPC_RECORD_BATCH) {
 		code = check_batch(info.kind == ZA_IPC_DICTIONARY ? &batch : &header,

@@ -10,31 +10,21 @@
  */
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "frame.h"
+#include "records.h"
 
-#define GROUP 256U
+#define GROUP ZA_RECORDS_GROUP
 #define INLINE_BYTES 12U
-
-/* Records that are good and of which some layout is known. */
-struct group {
-	uint32_t n;
-	size_t step; /* not 0: each lies so many bytes behind the one before */
-	const uint8_t *at[GROUP];
-	uint8_t layout[GROUP];
-};
 
 struct decoding {
 	const struct za_records *records;
 	struct za_column *columns;
 	const struct za_origins *origins;
 	uint64_t rows; /* in the columns */
-	struct group group;
+	struct za_record_group group;
 	struct za_bad *bad;
 	uint32_t n_bad, room;
+	bool nulled[GROUP]; /* a bad value became null */
 };
 
 /* --- reading ------------------------------------------------------------------------------- */
@@ -60,6 +50,16 @@ static inline uint64_t read_integer(const uint8_t *at, uint32_t bytes, bool swap
 	return swap ? __builtin_bswap64(value) >> (64 - 8 * bytes) : value;
 }
 
+/* Made 8 bytes wide; what is negative is large. */
+static inline uint64_t read_wide(const struct za_field *field, const uint8_t *at)
+{
+	uint64_t value = read_integer(at, field->bytes, field->swap);
+
+	if (field->is_signed && field->bytes < 8 && value >> (8 * field->bytes - 1))
+		value |= UINT64_MAX << 8 * field->bytes;
+	return value;
+}
+
 static inline bool is_null(const struct za_field *field, const uint8_t *at)
 {
 	return field->has_null && read_integer(at, field->bytes, field->swap) == field->null_value;
@@ -76,8 +76,8 @@ static bool value_is_good(const struct za_field *field, const uint8_t *at)
 {
 	if (field->check == ZA_CHECK_UTF8)
 		return za_utf8_valid(at, trimmed(at, field->bytes));
-	if (field->check == ZA_CHECK_INT63)
-		return is_null(field, at) || !(read_integer(at, field->bytes, field->swap) >> 63);
+	if (field->check == ZA_CHECK_BELOW)
+		return is_null(field, at) || read_wide(field, at) < field->below;
 	return true;
 }
 
@@ -90,175 +90,6 @@ static inline void set_bit(uint8_t *bits, uint64_t at, bool value)
 	bits[at >> 3] = (uint8_t)((bits[at >> 3] & ~bit) | (value ? bit : 0));
 }
 
-#define MOVE(type, from, expression)                                    \
-	do {                                                            \
-		type *to = (type *)(void *)column->values + first;      \
-                                                                        \
-		for (uint32_t i = 0; i < group->n; i++) {               \
-			type v;                                         \
-                                                                        \
-			memcpy(&v, (from) + offset, sizeof(v));         \
-			v = (expression);                               \
-			memcpy(to + (size_t)i * stride, &v, sizeof(v)); \
-		}                                                       \
-	} while (0)
-
-/* One element of every record of a group of one layout. `first`: where the first goes, `stride`: how
- * far apart they are, in elements. `from`: where record i lies. */
-#define MOVE_ANY(from)                                                                         \
-	switch (field->swap ? field->bytes * 16 : field->bytes) {                              \
-	case 1:                                                                                \
-	case 16:                                                                               \
-		MOVE(uint8_t, from, v);                                                        \
-		return;                                                                        \
-	case 2:                                                                                \
-		MOVE(uint16_t, from, v);                                                       \
-		return;                                                                        \
-	case 4:                                                                                \
-		MOVE(uint32_t, from, v);                                                       \
-		return;                                                                        \
-	case 8:                                                                                \
-		MOVE(uint64_t, from, v);                                                       \
-		return;                                                                        \
-	case 2 * 16:                                                                           \
-		MOVE(uint16_t, from, __builtin_bswap16(v));                                    \
-		return;                                                                        \
-	case 4 * 16:                                                                           \
-		MOVE(uint32_t, from, __builtin_bswap32(v));                                    \
-		return;                                                                        \
-	case 8 * 16:                                                                           \
-		MOVE(uint64_t, from, __builtin_bswap64(v));                                    \
-		return;                                                                        \
-	default: /* bytes have no order */                                                     \
-		for (uint32_t i = 0; i < group->n; i++)                                        \
-			memcpy(column->values + (first + (uint64_t)i * stride) * field->bytes, \
-			       (from) + offset, field->bytes);                                 \
-	}
-
-static void move_scattered(const struct group *group, const struct za_field *field, uint32_t offset,
-			   struct za_column *column, uint64_t first, uint32_t stride)
-{
-	MOVE_ANY(group->at[i])
-}
-
-#if defined(__x86_64__)
-static inline __m128i pair_of_8(const uint8_t *from, size_t step)
-{
-	__m128d low = _mm_load_sd((const double *)(const void *)from);
-
-	return _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(const void *)(from + step)));
-}
-
-static inline __m128i four_of_4(const uint8_t *from, size_t step)
-{
-	__m128i a = _mm_loadu_si32(from), b = _mm_loadu_si32(from + step);
-	__m128i c = _mm_loadu_si32(from + 2 * step), d = _mm_loadu_si32(from + 3 * step);
-
-	return _mm_unpacklo_epi64(_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-}
-
-/* Several records a store: stores are what limits the plain loop. Each gives how many are done. */
-static uint32_t move_8(const uint8_t *from, size_t step, uint32_t n, uint8_t *to)
-{
-	uint32_t i = 0;
-
-	for (; i + 4 <= n; i += 4, from += 4 * step) {
-		__m128i first = pair_of_8(from, step), second = pair_of_8(from + 2 * step, step);
-
-		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i), first);
-		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i + 16), second);
-	}
-	return i;
-}
-
-static uint32_t move_4(const uint8_t *from, size_t step, uint32_t n, uint8_t *to)
-{
-	uint32_t i = 0;
-
-	for (; i + 4 <= n; i += 4, from += 4 * step)
-		_mm_storeu_si128((__m128i *)(void *)(to + 4UL * i), four_of_4(from, step));
-	return i;
-}
-
-__attribute__((target("ssse3"))) static uint32_t swap_8(const uint8_t *from, size_t step,
-							uint32_t n, uint8_t *to)
-{
-	const __m128i order = _mm_set_epi8(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-	uint32_t i = 0;
-
-	for (; i + 4 <= n; i += 4, from += 4 * step) {
-		__m128i first = pair_of_8(from, step), second = pair_of_8(from + 2 * step, step);
-
-		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i), _mm_shuffle_epi8(first, order));
-		_mm_storeu_si128((__m128i *)(void *)(to + 8UL * i + 16),
-				 _mm_shuffle_epi8(second, order));
-	}
-	return i;
-}
-
-__attribute__((target("ssse3"))) static uint32_t swap_4(const uint8_t *from, size_t step,
-							uint32_t n, uint8_t *to)
-{
-	const __m128i order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-	uint32_t i = 0;
-
-	for (; i + 4 <= n; i += 4, from += 4 * step)
-		_mm_storeu_si128((__m128i *)(void *)(to + 4UL * i),
-				 _mm_shuffle_epi8(four_of_4(from, step), order));
-	return i;
-}
-
-/* How many of the first records were moved; the rest is for the plain loop. */
-static uint32_t move_wide(const struct za_field *field, const uint8_t *from, size_t step,
-			  uint32_t n, uint8_t *to)
-{
-	if (field->bytes != 4 && field->bytes != 8)
-		return 0;
-	if (!field->swap)
-		return field->bytes == 8 ? move_8(from, step, n, to) : move_4(from, step, n, to);
-	if (!__builtin_cpu_supports("ssse3"))
-		return 0;
-	return field->bytes == 8 ? swap_8(from, step, n, to) : swap_4(from, step, n, to);
-}
-#else
-static uint32_t move_wide(const struct za_field *field, const uint8_t *from, size_t step,
-			  uint32_t n, uint8_t *to)
-{
-	(void)field, (void)from, (void)step, (void)n, (void)to;
-	return 0;
-}
-#endif
-
-/* Records that lie one behind the other. */
-static void move_adjacent(const struct group *whole, const struct za_field *field, uint32_t offset,
-			  struct za_column *column, uint64_t first, uint32_t stride)
-{
-	const uint8_t *base = whole->at[0];
-	struct {
-		uint32_t n;
-	} rest = {whole->n}, *group = &rest;
-	size_t step = whole->step;
-
-	if (stride == 1) {
-		uint32_t done = move_wide(field, base + offset, step, whole->n,
-					  column->values + first * field->bytes);
-
-		base += done * step;
-		first += done;
-		rest.n -= done;
-	}
-	MOVE_ANY(base + i * step)
-}
-
-static void move_copies(const struct group *group, const struct za_field *field, uint32_t offset,
-			struct za_column *column, uint64_t first, uint32_t stride)
-{
-	if (group->step)
-		move_adjacent(group, field, offset, column, first, stride);
-	else
-		move_scattered(group, field, offset, column, first, stride);
-}
-
 static void write_value(const struct za_field *field, const uint8_t *at, struct za_column *column,
 			uint64_t to)
 {
@@ -269,9 +100,7 @@ static void write_value(const struct za_field *field, const uint8_t *at, struct 
 		set_bit(column->values, to, *at != 0);
 		return;
 	case ZA_FIELD_WIDE:
-		wide[0] = read_integer(at, field->bytes, field->swap);
-		if (field->is_signed && field->bytes < 8 && wide[0] >> (8 * field->bytes - 1))
-			wide[0] |= UINT64_MAX << 8 * field->bytes;
+		wide[0] = read_wide(field, at);
 		wide[1] = field->is_signed && wide[0] >> 63 ? UINT64_MAX : 0;
 		memcpy(column->values + to * field->out_bytes, wide, field->out_bytes);
 		return;
@@ -303,16 +132,19 @@ static void write_validity(struct za_column *column, uint64_t to, bool valid)
 
 /* The general way: any field, any mix of layouts, nulls. `field` NULL: this layout has no such one. */
 static void write_any(struct decoding *d, const struct za_field *field, const struct za_field *like,
-		      const uint8_t *record, uint64_t row)
+		      uint32_t i)
 {
 	struct za_column *column = &d->columns[like->column];
+	const uint8_t *record = d->group.at[i];
+	uint64_t row = d->rows + i;
 
 	for (uint32_t e = 0; e < like->elements; e++) {
 		uint64_t to = row * like->elements + e;
 		const uint8_t *at = field ? record + field->offsets[e] : NULL;
-		bool valid = field && !is_null(field, at) &&
-			     (!d->records->null_bad_values || value_is_good(field, at));
+		bool good = !field || !d->records->null_bad_values || value_is_good(field, at);
+		bool valid = field && good && !is_null(field, at);
 
+		d->nulled[i] |= !good;
 		if (column->validity)
 			write_validity(column, to, valid);
 		if (like->kind == ZA_FIELD_TEXT)
@@ -337,28 +169,28 @@ static const struct za_field *field_for(const struct za_layout *layout, uint32_t
 /* A column of a group in which some record's layout may lack it. */
 static void fill_mixed(struct decoding *d, const struct za_field *like)
 {
-	const struct group *group = &d->group;
+	const struct za_record_group *group = &d->group;
 	const struct za_field *fields[ZA_LAYOUT_NONE];
 
 	for (uint32_t i = 0; i < d->records->n_layouts; i++)
 		fields[i] = field_for(&d->records->layouts[i], like->column);
 	for (uint32_t i = 0; i < group->n; i++)
-		write_any(d, fields[group->layout[i]], like, group->at[i], d->rows + i);
+		write_any(d, fields[group->layout[i]], like, i);
 }
 
 static void fill_field(struct decoding *d, const struct za_field *field)
 {
 	struct za_column *column = &d->columns[field->column];
-	const struct group *group = &d->group;
+	const struct za_record_group *group = &d->group;
 
 	if (field->kind == ZA_FIELD_COPY && !column->validity) {
 		for (uint32_t e = 0; e < field->elements; e++)
-			move_copies(group, field, field->offsets[e], column,
-				    d->rows * field->elements + e, field->elements);
+			za_records_move(group, field, field->offsets[e], column,
+					d->rows * field->elements + e, field->elements);
 		return;
 	}
 	for (uint32_t i = 0; i < group->n; i++)
-		write_any(d, field, field, group->at[i], d->rows + i);
+		write_any(d, field, field, i);
 }
 
 /* --- groups -------------------------------------------------------------------------------- */
@@ -384,7 +216,12 @@ static void fill_columns(struct decoding *d)
 
 static void flush_group(struct decoding *d)
 {
+	if (d->records->null_bad_values)
+		memset(d->nulled, 0, sizeof(d->nulled));
 	fill_columns(d);
+	if (d->records->null_bad_values && d->origins->nulled)
+		for (uint32_t i = 0; i < d->group.n; i++)
+			*d->origins->nulled += d->nulled[i];
 	if (d->origins->layouts)
 		memcpy(d->origins->layouts + d->rows, d->group.layout, d->group.n);
 	d->rows += d->group.n;
@@ -413,8 +250,10 @@ static uint32_t layout_of(const struct za_records *records, const uint8_t *recor
 
 	*layout = 0;
 	if (records->discriminator >= 0) {
-		if ((uint32_t)records->discriminator >= bytes)
-			return ZA_BAD_LENGTH;
+		if ((uint32_t)records->discriminator >= bytes) {
+			*layout = ZA_LAYOUT_SKIP;
+			return records->skip_short ? 0 : ZA_BAD_LENGTH;
+		}
 		*layout = records->layout_of[record[records->discriminator]];
 		if (*layout == ZA_LAYOUT_SKIP)
 			return 0;
@@ -480,7 +319,7 @@ static bool add_record(struct decoding *d, const uint8_t *record, uint32_t bytes
 	bad.reason = layout_of(records, record, bytes, &layout);
 	if (!bad.reason && layout == ZA_LAYOUT_SKIP)
 		return true;
-	bad.layout = layout;
+	bad.layout = layout < records->n_layouts ? layout : 0;
 	if (!bad.reason && has_checks(records, &records->layouts[layout]))
 		bad.reason = check_values(&records->layouts[layout], record, &bad.field);
 	if (bad.reason)
@@ -497,7 +336,7 @@ static bool add_record(struct decoding *d, const uint8_t *record, uint32_t bytes
 static void add_block(struct decoding *d, const uint8_t *block, uint32_t n)
 {
 	uint32_t size = d->records->block_bytes;
-	struct group *group = &d->group;
+	struct za_record_group *group = &d->group;
 
 	group->step = size;
 	for (; n; n -= group->n, block += (size_t)group->n * size) {

@@ -131,6 +131,8 @@ class Context:
     stats: DecodeStats = field(default_factory=DecodeStats)
     failure: FramingError | None = None
     """The first failure; what a replay raises."""
+    partial_bytes: int = 0
+    _partial: OrderedDict[int, int] = field(default_factory=OrderedDict)
     _dead: OrderedDict[int, str] = field(default_factory=OrderedDict)
 
     def fail(self, connection: int, position: int, reason: str) -> None:
@@ -156,6 +158,17 @@ class Context:
     def is_dead(self, connection: int) -> bool:
         """Whether a connection has failed."""
         return connection in self._dead
+
+    def lost(self, connection: int, size: int) -> None:
+        """Count bytes of a message that never became whole."""
+        self.partial_bytes += size
+        self._partial[connection] = size
+        while len(self._partial) > _DEAD_REMEMBERED:
+            self._partial.popitem(last=False)
+
+    def partial_of(self, connection: int) -> int:
+        """Such bytes of a connection."""
+        return self._partial.get(connection, 0)
 
     def failure_of(self, connection: int) -> str | None:
         """Where and why a connection failed; any thread."""

@@ -52,7 +52,8 @@ class ArrowIpc(Decoder):
         that are as trusted as this program: offsets, indices or text that are wrong make consumers
         crash or read foreign memory.
     max_expanded : int or str
-        What compressed buffers of a message may have after decompression, in all.
+        What compressed buffers of a message may have after decompression, in all; and what a
+        connection's dictionaries may have, in all.
     keep : sequence of str or True
         Columns to add: ``connection``, ``position`` (of the message), ``received_at``.
 
@@ -148,6 +149,17 @@ class _Stream:
         self.reader: Any = None
         self.convert: list[Any] | None = None  # see _IpcAtWork._conversion
         self.left_out = False
+        self._dictionaries: dict[int, int] = {}  # bytes by id
+        self.as_is = False  # its batches are what the source gives
+        self.flat = False  # no dictionaries: a message needs nothing of those before it
+
+    def learn(self, info: Any, size: int, limit: int) -> None:
+        """Account for a dictionary: a peer's may not grow without bound."""
+        size = max(size, int(info.expanded_bytes))
+        before = self._dictionaries.get(info.dictionary, 0) if info.delta else 0
+        self._dictionaries[info.dictionary] = before + size
+        if sum(self._dictionaries.values()) > limit:
+            raise ValueError(f"dictionaries have more than max_expanded={limit} bytes")
 
 
 class _IpcAtWork:
@@ -185,7 +197,7 @@ class _IpcAtWork:
             try:
                 batch = self._message(connection, position, received, message, in_area)
             except _BROKEN as error:
-                text = str(error) or type(error).__name__
+                text = f"{type(error).__name__}: {error}" if _bare(error) else str(error)
                 self._context.fail(connection, position, text.splitlines()[0][:300])
                 self._streams.pop(connection, None)
                 continue
@@ -204,7 +216,7 @@ class _IpcAtWork:
         if stream.reader is None:
             if info.kind != lib.ZA_IPC_SCHEMA:
                 raise ValueError("the stream does not begin with a schema")
-            stream.feed.put(message)
+            stream.feed.put(_copy(message))
             stream.reader = pa.ipc.open_stream(
                 pa.PythonFile(stream.feed, "r"), options=self._options
             )
@@ -217,12 +229,21 @@ class _IpcAtWork:
                 int(info.rows) if info.kind == lib.ZA_IPC_RECORD_BATCH else 0
             )
             return None
-        # A dictionary is kept: it must not pin the memory of its neighbours.
-        stream.feed.put(message if info.kind == lib.ZA_IPC_RECORD_BATCH else _copy(message))
-        if info.kind != lib.ZA_IPC_RECORD_BATCH:
-            return None
-        # pyarrow copies what is not aligned.
         aligned = not (message.address + int(info.body_offset)) % _ALIGNMENT
+        if stream.flat and aligned and info.kind == lib.ZA_IPC_RECORD_BATCH:
+            self._count(int(info.body_bytes), in_area)
+            batch = pa.ipc.read_record_batch(message, stream.reader.schema)
+            return self._finished(stream, batch, connection, position, received)
+        if info.kind == lib.ZA_IPC_DICTIONARY:
+            stream.learn(info, message.size, self._decoder.max_expanded)
+            # It is kept: it must not pin the memory of its neighbours.
+            stream.feed.put(_copy(message))
+            return None
+        # pyarrow keeps the last metadata that it has read.
+        stream.feed.put(_copy(message.slice(0, info.body_offset)))
+        if info.body_bytes:
+            stream.feed.put(message.slice(info.body_offset))
+        # pyarrow copies what is not aligned.
         self._count(int(info.body_bytes), in_area and aligned)
         return self._finished(
             stream, stream.reader.read_next_batch(), connection, position, received
@@ -255,6 +276,8 @@ class _IpcAtWork:
     ) -> pa.RecordBatch:
         if not self._decoder.trusted:
             batch.validate(full=True)
+        if stream.as_is:
+            return batch
         fields = self._fields
         assert fields is not None  # noqa: S101 - _meet() has set it
         arrays = batch.columns
@@ -272,10 +295,16 @@ class _IpcAtWork:
     def _meet(self, connection: int, position: int, received: int, stream: _Stream) -> None:
         """Compare a connection's schema with the source's."""
         theirs = stream.reader.schema
+        for field in theirs:
+            _check_names(field)
         if self._fields is None:
             with_origins(theirs, self._decoder.keep)
             self._fields = theirs
+        stream.flat = not any(_has_dictionary(field.type) for field in theirs)
         if theirs.equals(self._fields, check_metadata=False):
+            stream.as_is = not self._decoder.keep and theirs.equals(
+                self._fields, check_metadata=True
+            )
             return
         what = _difference(self._fields, theirs)
         self._context.drifted(connection, what)
@@ -291,6 +320,19 @@ class _IpcAtWork:
             raise ValueError(f"schema drift: {what}")
 
 
+def _check_names(field: pa.Field) -> None:
+    """Raise where a name is not UTF-8: consumers could not read it either."""
+    str(field.name)
+    for at in range(field.type.num_fields):
+        _check_names(field.type.field(at))
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) or any(
+        _has_dictionary(kind.field(at).type) for at in range(kind.num_fields)
+    )
+
+
 def _outside(raw: RawBatch) -> list[bool]:
     """Which messages lie in the receive area, and were not put together elsewhere."""
     child = raw.array.children[0]
@@ -301,6 +343,11 @@ def _outside(raw: RawBatch) -> list[bool]:
         length > _INLINE and spans[buffer]
         for length, _, buffer, _ in zip(views, views, views, views)  # noqa: B905 - by fours
     ]
+
+
+def _bare(error: BaseException) -> bool:
+    """Whether an error's text says little without its name."""
+    return isinstance(error, KeyError | StopIteration) or not str(error)
 
 
 def _copy(buffer: pa.Buffer) -> pa.Buffer:
@@ -379,4 +426,6 @@ def _made(batch: pa.RecordBatch, at: int, field: pa.Field) -> pa.Array:
     if at < 0:
         return pa.nulls(batch.num_rows, field.type)
     column = batch.column(at)
+    if pa.types.is_dictionary(column.type) and column.type != field.type:
+        column = column.dictionary_decode()
     return column if column.type == field.type else column.cast(field.type)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "Leaf", "Node", "structured"]
 
-_MAX_FIELD: Final = 255
 
 _NUMBERS: Final = {
     "i1": pa.int8(),
@@ -56,6 +55,7 @@ class Leaf:
     swap: bool
     signed: bool
     null: int | None
+    below: int
     type: pa.DataType
 
     @property
@@ -157,6 +157,7 @@ class Layout:
             swap=swap,
             signed=dtype.kind in "imM",
             null=null,
+            below=_limit(made),
             type=made,
         )
 
@@ -188,6 +189,8 @@ def _conversion(
     natural = _natural(path, dtype)
     if wanted is None or wanted == natural[3]:
         return natural
+    if dtype.kind == "M" and pa.types.is_timestamp(wanted) and wanted.unit == natural[3].unit:
+        return *natural[:3], wanted
     integral = dtype.kind in "iu" or (dtype.kind == "V" and dtype.itemsize in _LONG_WIDTHS)
     none = lib.ZA_CHECK_NONE
     if dtype.kind in "SV" and (pa.types.is_string(wanted) or pa.types.is_binary(wanted)):
@@ -209,13 +212,21 @@ def _conversion(
         or (wanted == pa.uint64() and dtype.kind != "i")
     )
     if integral and eight:
-        signed = dtype.kind == "i" or dtype.itemsize < 8 or wanted == pa.uint64()  # noqa: PLR2004
-        return lib.ZA_FIELD_WIDE, none if signed else lib.ZA_CHECK_INT63, 8, wanted
+        fits = dtype.kind == "i" or dtype.itemsize < _LONG_WIDTHS[-1] or wanted == pa.uint64()
+        checked = pa.types.is_time64(wanted) or not fits
+        return lib.ZA_FIELD_WIDE, lib.ZA_CHECK_BELOW if checked else none, 8, wanted
     raise ConfigError(
         f"Records: types={{{path!r}: {wanted}}} cannot be made of {dtype}",
         remedy="Integers become int64, uint64, decimal128, timestamp, time64 or duration; bytes "
         "become string or binary, without trailing NULs and blanks.",
     )
+
+
+def _limit(made: pa.DataType) -> int:
+    """Say what a value of a type that is checked must be below."""
+    if pa.types.is_time64(made):
+        return 86_400 * (10**9 if made.unit == "ns" else 10**6)
+    return 1 << 63
 
 
 def _natural(path: str, dtype: np.dtype[Any]) -> tuple[int, int, int, pa.DataType]:
@@ -226,9 +237,6 @@ def _natural(path: str, dtype: np.dtype[Any]) -> tuple[int, int, int, pa.DataTyp
     if dtype.kind in "iuf" and dtype.str[1:] in _NUMBERS:
         return lib.ZA_FIELD_COPY, none, size, _NUMBERS[dtype.str[1:]]
     if dtype.kind in "SV":
-        # The core copies up to 255 bytes a value at once; the type has no such limit of use.
-        if size > _MAX_FIELD:
-            return lib.ZA_FIELD_TEXT, none, 0, pa.binary()
         return lib.ZA_FIELD_COPY, none, size, pa.binary(size)
     if dtype.kind in "mM":
         unit, step = np.datetime_data(dtype)

@@ -54,6 +54,8 @@ class Records(Decoder):
         Of ``V`` fields that become numbers (numpy has no integers of 3, 5, 6 or 7 bytes).
     longer : bool
         Whether a message may be longer than its layout; the rest is ignored.
+    skip_short : bool
+        Whether messages that end before the discriminator are left out, on purpose: heartbeats.
     on_error : {"fail", "null", "reject"}
         For text that is not UTF-8 and numbers too large for their type. A record of another length,
         or of no known layout, has no values that could be null: there ``null`` is as ``fail``.
@@ -83,6 +85,7 @@ class Records(Decoder):
         only: Any = None,
         byteorder: ByteOrder = "little",
         longer: bool = False,
+        skip_short: bool = False,
         on_error: OnError = "fail",
         keep: Any = (),
     ) -> None:
@@ -111,6 +114,7 @@ class Records(Decoder):
             discriminator=discriminator if several else -1,
             union=union if several else None,
             longer=longer,
+            skip_short=skip_short,
             null_bad=on_error == "null",
             reject=on_error == "reject",
             keep=check_keep(keep),
@@ -148,7 +152,7 @@ class Records(Decoder):
         if not isinstance(main, FixedSize):
             return False
         sizes = self._plan.sizes
-        if not self._plan.longer and sizes != {main.bytes}:
+        if (not self._plan.longer and sizes != {main.bytes}) or main.bytes < min(sizes):
             raise ConfigError(
                 f"FixedSize({main.size}) does not fit records of {sorted(sizes)} bytes"
             )

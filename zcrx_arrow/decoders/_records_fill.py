@@ -28,6 +28,9 @@ _REASONS: Final = {
 }
 
 
+_FLAT_COLUMNS: Final = 64
+
+
 @dataclass(slots=True, kw_only=True)
 class Plan:
     """What `Records` was told, checked."""
@@ -39,6 +42,7 @@ class Plan:
     discriminator: int
     union: str | None
     longer: bool
+    skip_short: bool
     null_bad: bool
     reject: bool
     keep: tuple[str, ...]
@@ -141,6 +145,20 @@ class RecordsAtWork:
         self.nullable = [plan.leaf_may_be_null(path) for path in self.leaves]
         self._alive: list[Any] = []
         self.core = self._to_core(self._block)
+        # One call makes the batch, where there is nothing to decide.
+        self.flat = (
+            self._block == plan.layouts[0].dtype.itemsize
+            and not plan.several
+            and not plan.keep
+            and all(node.leaf is not None for node in self.columns.values())
+            and list(self.leaves) == list(self.columns)
+            and 0 < len(self.leaves) <= _FLAT_COLUMNS
+            and all(
+                leaf.kind == lib.ZA_FIELD_COPY and not leaf.check and len(leaf.offsets) == 1
+                for leaf in self.leaves.values()
+            )
+            and not any(self.nullable)
+        )
 
     def _new(self, kind: str, value: Any) -> Any:
         made = ffi.new(kind, value)
@@ -166,6 +184,7 @@ class RecordsAtWork:
         core.block_bytes = block
         core.n_columns = len(self.leaves)
         core.null_bad_values = plan.null_bad
+        core.skip_short = plan.skip_short
         for byte in range(256):
             core.layout_of[byte] = lib.ZA_LAYOUT_NONE
         for at, key in enumerate(plan.keys):
@@ -186,6 +205,7 @@ class RecordsAtWork:
         field.is_signed = leaf.signed
         field.has_null = leaf.null is not None
         field.null_value = leaf.null or 0
+        field.below = leaf.below
 
     def forget(self, connection: int) -> None:
         """Nothing is known of connections."""
@@ -193,12 +213,23 @@ class RecordsAtWork:
     def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """See `Decoding`."""
         context = self._context
+        if self.flat and not context.any_dead:
+            array = ffi.new("struct ArrowArray *")
+            try:
+                if lib.za_records_flat(self.core, raw.array, array):
+                    raise MemoryError
+            finally:
+                raw.release()
+            address = int(ffi.cast("uintptr_t", array))
+            batch = pa.RecordBatch._import_from_c(address, self.out_schema)  # noqa: SLF001
+            return [batch] if batch.num_rows else []
         try:
             made = _Fill(self, raw, self.plan.keep)
             if made.bad or context.any_dead:
                 made = self._with_bad(raw, made)
         finally:
             raw.release()
+        context.stats.nulled_rows += made.nulled
         batch = made.batch()
         return [batch] if batch.num_rows else []
 
@@ -283,9 +314,11 @@ class _Fill:
         if self._layouts is not None:
             out.layouts = ffi.cast("uint8_t *", self._layouts.address)
         rows = ffi.new("uint64_t *")
+        out.nulled = nulled = ffi.new("uint64_t *")
         room = min(count, _FEW) + 1
         while True:
             bad = ffi.new("struct za_bad[]", room)
+            nulled[0] = 0
             found = lib.za_records_decode(core, raw.array, self._columns, out, bad, room, rows)
             if found < room:
                 break
@@ -293,6 +326,7 @@ class _Fill:
         self.bad = [bad[i] for i in range(found)]
         self._bad_alive = bad
         self.rows = int(rows[0])
+        self.nulled = int(nulled[0])
 
     @staticmethod
     def _allocate(column: Any, leaf: Leaf, count: int, nullable: bool) -> list[Any]:

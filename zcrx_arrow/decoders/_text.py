@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 
-from zcrx_arrow._native import ffi
+from zcrx_arrow._native import ffi, lib
 from zcrx_arrow.config import one_of
 from zcrx_arrow.decoders._base import (
     Context,
@@ -36,6 +36,8 @@ from zcrx_arrow.errors import ConfigError
 from zcrx_arrow.framing import Delimited, Framing, Preamble
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from zcrx_arrow._raw import RawBatch
@@ -45,10 +47,13 @@ __all__ = ["Csv", "Ndjson"]
 _ON_ERROR: Final[tuple[OnError, ...]] = ("fail", "null", "reject")
 _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
 _EXTRA: Final = ("drift", "ignore")
-_APART: Final = 256 << 10  # a piece of this size is parsed where it lies, smaller ones are joined
-_BLANK: Final = b" \t\r\n"
+# A piece of this size is parsed where it lies, smaller ones are joined to it: a call of a parser
+# costs as much as copying several times as much.
+_APART: Final = (1 << 20) + (64 << 10)
 _UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _DEEPEST: Final = 64
+_MOST_EARLY: Final = 10_000
+_LONG_LINE: Final = 64 << 10
 _DRIFT: Final = "drift: "
 
 
@@ -92,6 +97,8 @@ class _Text(Decoder):
         self.keep = check_keep(keep)
         if schema is not None:
             with_origins(schema, self.keep)
+            if len(set(schema.names)) != len(schema.names):
+                raise ConfigError(f"schema has a name twice: {schema.names}")
         self._delimiter = delimiter
 
     @property
@@ -106,6 +113,16 @@ class _Text(Decoder):
             return False
         return main.delimiter == b"\n" and not isinstance(framing, Preamble)
 
+    def _check_types(self, row: bytes) -> None:
+        """See that the parser knows every type of the schema: `row` is one of nothing."""
+        if self.schema is None:
+            return
+        schema = pa.schema([field.with_nullable(True) for field in self.schema])
+        try:
+            self.parse(pa.py_buffer(row), schema, None)
+        except _UNREADABLE as error:
+            raise ConfigError(f"schema has a type that cannot be read: {_tidy(error)}") from None
+
     @abstractmethod
     def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
         """Parse lines to a schema; raises one of `_UNREADABLE`."""
@@ -117,6 +134,21 @@ class _Text(Decoder):
     @abstractmethod
     def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
         """Parse one line, with null for what cannot be read; raises `_Unreadable`."""
+
+    blank: bytes
+    """Bytes of which a line consists that is none."""
+
+    @abstractmethod
+    def plain_lines(self, text: pa.Buffer) -> int:
+        """Count the rows if each line is one for sure, whatever a parser makes of it; else -1."""
+
+    def has_no_fields(self, line: bytes) -> bool:  # noqa: ARG002
+        """Whether a line is a row that says nothing of the schema."""
+        return False
+
+    @abstractmethod
+    def is_row(self, line: bytes) -> bool:
+        """Whether a line that is not blank is one row for sure."""
 
     def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
         """See the first piece of a connection; gives what is left of it."""
@@ -131,6 +163,7 @@ class _TextAtWork:
         self._decoder, self.context, self._blocks = decoder, context, blocks
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
+        self._early: list[tuple[int, int, int]] = []  # rows of nulls that came before the schema
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -149,10 +182,23 @@ class _TextAtWork:
         try:
             batches: list[pa.RecordBatch] = []
             for group in self._groups(raw):
-                batches += self._decode_group(group)
+                decoded = self._decode_group(group)
+                if self._early and self.fields is not None:
+                    batches += self._emit_early()
+                batches += decoded
             return batches
         finally:
             raw.release()
+
+    def _emit_early(self) -> list[pa.RecordBatch]:
+        early, self._early = self._early, []
+        assert self.fields is not None  # noqa: S101 - see decode()
+        batches: list[pa.RecordBatch] = []
+        for connection, position, received in early:
+            table = pa.table([pa.nulls(1, field.type) for field in self.fields], self.fields)
+            piece = _Piece(connection, position, received, 0, 0)
+            batches += self._emit(table, [(piece, (np.array([0]), np.array([0])))])
+        return batches
 
     # --- pieces ------------------------------------------------------------------------------
 
@@ -204,38 +250,49 @@ class _TextAtWork:
             text = pa.py_buffer(
                 b"\n".join(bytes(piece.view()).rstrip(b"\n") for piece in group) + b"\n"
             )
-        if self.fields is None:
-            try:
-                self.fields = self._decoder.infer(text, state)
-                self._decoder.keep and with_origins(self.fields, self._decoder.keep)
-            except _UNREADABLE:
-                self._infer_from_a_line(group)
-        if self.fields is None:
+        if self.fields is None and not self._learn(group, text, state):
             return self._line_by_line(group)
+        assert self.fields is not None  # noqa: S101 - _learn() has set it
         try:
             table = self._checked(self._decoder.parse(text, self.fields, state))
         except _UNREADABLE:
             return self._line_by_line(group)
         # A row a line, or the parser has seen ends of rows that are none (a CR, two objects).
         lines = None
-        if self._decoder.keep or table.num_rows != _breaks(text):
-            lines = [(piece, _lines(piece.view())) for piece in group]
-            if sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
+        if self._decoder.keep or self._decoder.plain_lines(text) != table.num_rows:
+            lines = [(piece, self._lines(piece.view())) for piece in group]
+            plain = all(self._decoder.is_row(line) for line in _each(lines))
+            if not plain or sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
                 return self._line_by_line(group)
         return self._emit(table, lines)
 
-    def _infer_from_a_line(self, group: list[_Piece]) -> None:
-        """Find the schema from the first line that makes sense."""
+    def _learn(self, group: list[_Piece], text: pa.Buffer, state: Any) -> bool:
+        """Find the schema: from all of the text, or from the first line that makes sense."""
+        candidates: list[tuple[_Piece, Any]] = [(group[0], text)]
         for piece in group:
             view = piece.view()
-            for start, end in zip(*_lines(view), strict=True):
-                try:
-                    self.fields = self._decoder.infer(
-                        pa.py_buffer(bytes(view[start:end])), piece.state
-                    )
-                except _UNREADABLE:
+            starts, ends = self._lines(view)
+            candidates += (
+                (piece, pa.py_buffer(bytes(view[start:end])))
+                for start, end in zip(starts, ends, strict=True)
+            )
+        for piece, part in candidates:
+            try:
+                fields = self._decoder.infer(part, state if part is text else piece.state)
+                with_origins(fields, self._decoder.keep)
+            except _UNREADABLE:
+                continue
+            except ConfigError as error:  # a peer's names are no option of ours
+                if part is text:
                     continue
-                return
+                self.context.fail(piece.connection, piece.position, str(error.strerror))
+                continue
+            self.fields = fields
+            return True
+        return False
+
+    def _lines(self, view: memoryview) -> tuple[Any, Any]:
+        return _lines(view, self._decoder.blank)
 
     def _checked(self, table: pa.Table) -> pa.Table:
         assert self.fields is not None  # noqa: S101 - see callers
@@ -272,7 +329,7 @@ class _TextAtWork:
         batches: list[pa.RecordBatch] = []
         for piece in group:
             view = piece.view()
-            starts, ends = _lines(view)
+            starts, ends = self._lines(view)
             batches += self._halves(piece, view, starts, ends)
         return batches
 
@@ -286,7 +343,8 @@ class _TextAtWork:
             text = pa.py_buffer(bytes(view[int(starts[0]) : int(ends[-1])]) + b"\n")
             try:
                 table = self._checked(self._decoder.parse(text, self.fields, piece.state))
-                if table.num_rows == len(starts):
+                lines = [(piece, (starts, ends))]
+                if table.num_rows == len(starts) and all(map(self._decoder.is_row, _each(lines))):
                     return self._emit(table, [(piece, (starts, ends))])
                 reason = f"{table.num_rows} rows in {len(starts)} lines"
             except _UNREADABLE as error:
@@ -305,6 +363,9 @@ class _TextAtWork:
         """Apply the policy to a line."""
         line, position = bytes(view[start:end]), piece.position + start
         decoder, context = self._decoder, self.context
+        if self.fields is None and decoder.has_no_fields(line) and len(self._early) < _MOST_EARLY:
+            self._early.append((piece.connection, position, piece.received))
+            return []
         policy: str = decoder.on_error
         if reason.startswith(_DRIFT):
             context.drifted(piece.connection, reason.removeprefix(_DRIFT))
@@ -325,8 +386,18 @@ class _TextAtWork:
         return []
 
 
-def _breaks(text: pa.Buffer) -> int:
-    return int(np.count_nonzero(np.frombuffer(text, "u1") == ord("\n")))
+def _each(lines: list[tuple[_Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
+    """Give the lines themselves."""
+    for piece, (starts, ends) in lines:
+        view = piece.view()
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            yield bytes(view[start:end])
+
+
+def _plain(text: pa.Buffer, first: str, last: str) -> int:
+    """Count lines, as `za_lines_plain` does."""
+    data = ffi.cast("uint8_t *", text.address)
+    return int(lib.za_lines_plain(data, text.size, ord(first), ord(last)))
 
 
 def _depth(text: pa.Buffer) -> int:
@@ -337,15 +408,17 @@ def _depth(text: pa.Buffer) -> int:
     return int(np.max(np.cumsum(steps), initial=0))
 
 
-def _lines(view: memoryview) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _lines(view: memoryview, blank: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where lines begin and end that are not blank."""
     data = np.frombuffer(view, "u1")
     breaks = np.flatnonzero(data == ord("\n"))
     starts = np.concatenate(([0], breaks + 1))
     ends = np.concatenate((breaks, [len(data)]))
-    short = np.flatnonzero(ends - starts < 64)  # noqa: PLR2004 - longer ones of blanks alone are rows
-    blank = [at for at in short if not bytes(view[starts[at] : ends[at]]).strip(_BLANK)]
-    return np.delete(starts, blank), np.delete(ends, blank)
+    empty = np.flatnonzero(ends == starts)
+    starts, ends = np.delete(starts, empty), np.delete(ends, empty)
+    maybe = np.flatnonzero(np.isin(data[starts], np.frombuffer(blank, "u1")))
+    odd = [at for at in maybe if not bytes(view[starts[at] : ends[at]]).strip(blank)]
+    return np.delete(starts, odd), np.delete(ends, odd)
 
 
 def _tidy(error: Exception) -> str:
@@ -368,6 +441,20 @@ def _settled_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([(each.name, _settled_type(each.type)) for each in kind])
     return kind
+
+
+def _extra(line: Any, schema: pa.Schema) -> str:
+    """Name the field of a line that the schema has not."""
+    if line.size > _LONG_LINE:
+        return ""
+    try:
+        values = json.loads(bytes(line))
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(values, Mapping):
+        return ""
+    extra = sorted(set(values) - set(schema.names))
+    return f" {extra[0][:100]!r}" if extra else ""
 
 
 class Ndjson(_Text):
@@ -404,21 +491,39 @@ class Ndjson(_Text):
     ) -> None:
         super().__init__(schema, b"\n", extra, on_error, on_drift, keep)
         self._read = pajson.ReadOptions(use_threads=False, block_size=1 << 30)
+        self._check_types(b"{}\n")
 
     def start(self, context: Context, framing: Framing) -> Decoding:
         """Begin with a source."""
         return _TextAtWork(self, context, self.blocks(framing))
 
+    blank = b" \t\r"
+
+    def has_no_fields(self, line: bytes) -> bool:
+        """See `_Text`."""
+        return re.fullmatch(rb"\s*\{\s*\}\s*", line) is not None
+
+    def plain_lines(self, text: pa.Buffer) -> int:
+        """See `_Text`: valid JSON that ends an object cannot begin one on the next line."""
+        return _plain(text, "{", "}")
+
+    def is_row(self, line: bytes) -> bool:
+        """See `_Text`."""
+        text = line.strip(self.blank)
+        return text.startswith(b"{") and text.endswith(b"}") and b"\r" not in text
+
     def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
         """See `_Text`."""
         del state
+        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
+            raise pa.ArrowInvalid("not UTF-8")
         behaviour = "ignore" if self.extra == "ignore" else "error"
         options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=behaviour)
         try:
             table = pajson.read_json(pa.BufferReader(text), self._read, options)
         except pa.ArrowInvalid as error:
             if "unexpected field" in str(error):
-                raise pa.ArrowInvalid(f"{_DRIFT}{_tidy(error)}") from None
+                raise pa.ArrowInvalid(f"{_DRIFT}unexpected field{_extra(text, schema)}") from None
             raise
         return table.select(schema.names) if table.schema.names != schema.names else table
 
@@ -428,7 +533,12 @@ class Ndjson(_Text):
         # Types as deep as hostile text would have pyarrow recurse until its stack is gone.
         if _depth(text) > _DEEPEST:
             raise pa.ArrowInvalid(f"nested deeper than {_DEEPEST}")
-        return _settled(pajson.read_json(pa.BufferReader(text), self._read).schema)
+        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
+            raise pa.ArrowInvalid("not UTF-8")
+        schema = pajson.read_json(pa.BufferReader(text), self._read).schema
+        if not len(schema):
+            raise pa.ArrowInvalid("no field tells a schema")
+        return _settled(schema)
 
     def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
         """See `_Text`."""
@@ -507,15 +617,31 @@ class Csv(_Text):
         for name, value in (("delimiter", delimiter), ("quote", quote)):
             if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
                 raise ConfigError(f"Csv: {name}={value!r} must be one ASCII character")
+        if delimiter == quote:
+            raise ConfigError(f"Csv: delimiter and quote are both {delimiter!r}")
         self._header = header
         self._nulls, self._formats = list(null_values), list(timestamp_formats)
         self._parse_options = pacsv.ParseOptions(
             delimiter=delimiter, quote_char=quote if quote is not None else False
         )
+        if schema is not None and self._nulls:
+            self._check_types(
+                (delimiter.join([self._nulls[0] or "NULL"] * len(schema)) + "\n").encode()
+            )
 
     def start(self, context: Context, framing: Framing) -> Decoding:
         """Begin with a source."""
         return _TextAtWork(self, context, self.blocks(framing))
+
+    blank = b"\r"
+
+    def plain_lines(self, text: pa.Buffer) -> int:
+        """See `_Text`: a lone CR would end a row for the parser."""
+        return _plain(text, "\0", "\0")
+
+    def is_row(self, line: bytes) -> bool:
+        """See `_Text`."""
+        return b"\r" not in line.removesuffix(b"\r")
 
     def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
         """Take the header off."""
@@ -536,9 +662,9 @@ class Csv(_Text):
         except _UNREADABLE as error:
             work.context.fail(piece.connection, piece.position, f"no header: {_tidy(error)}")
             return None
+        work.states[piece.connection] = names
         if not self._fits(work, piece, names):
             return None
-        work.states[piece.connection] = names
         used = min(end + 1, piece.length)
         piece.position += used
         piece.address += used
@@ -601,6 +727,8 @@ class Csv(_Text):
         texts = pa.schema([pa.field(field.name, pa.string()) for field in schema])
         read, convert = self._options(texts, state)
         row = pacsv.read_csv(pa.BufferReader(line + b"\n"), read, self._parse_options, convert)
+        if row.num_rows != 1:
+            raise _Unreadable(f"{row.num_rows} rows in a line")
         columns = []
         for field, column in zip(schema, row.columns, strict=True):
             value = column[0].as_py()

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * records.h - between the files of the record decoder:
+ *
+ *   records.c        which records are good, of which layout, and their columns
+ *   records_move.c   fields of fixed size that stay as they are: the fast loops
+ *   records_batch.c  plain layouts as a whole batch, in one call
+ */
+#ifndef ZA_DECODE_RECORDS_H
+#define ZA_DECODE_RECORDS_H
+
+#include "../za.h"
+
+#define ZA_RECORDS_GROUP 256U /* so few that they stay in the first cache */
+
+/* Records that are good and of which some layout is known. */
+struct za_record_group {
+	uint32_t n;
+	size_t step; /* not 0: each lies so many bytes behind the one before */
+	const uint8_t *at[ZA_RECORDS_GROUP];
+	uint8_t layout[ZA_RECORDS_GROUP];
+};
+
+/* Moves one element of each record of a group of one layout, `offset` bytes into the record, to a
+ * column without nulls. `first`: where the first goes, `stride`: how far apart they are, in elements. */
+void za_records_move(const struct za_record_group *group, const struct za_field *field,
+		     uint32_t offset, struct za_column *column, uint64_t first, uint32_t stride);
+
+#endif
