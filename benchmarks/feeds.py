@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINE_BYTES = 100
-IPC_VALUE_BYTES = 4096
-IPC_ROWS = 256
+IPC_ROW_BYTES = 64
+IPC_ROWS = 16_384
 IPC_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-IPC_BATCH_BYTES = IPC_VALUE_BYTES * IPC_ROWS
+IPC_BATCH_BYTES = IPC_ROW_BYTES * IPC_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +61,21 @@ def lines(total: int) -> Feed:
 
 
 def ipc_batch() -> pa.RecordBatch:
-    """Make the batch of 1 MiB that the Arrow cases are fed with."""
-    value = b"x" * IPC_VALUE_BYTES
-    column = pa.array([value] * IPC_ROWS, pa.binary())
-    return pa.record_batch([column], names=["payload"])
+    """Make the batch of 1 MiB that the Arrow cases are fed with: columns of numbers."""
+    numbers = pa.array(range(IPC_ROWS), pa.int64())
+    kinds = {
+        "time": pa.timestamp("ns"),
+        "id": pa.int64(),
+        "account": pa.int32(),
+        "venue": pa.int32(),
+        "price": pa.float64(),
+        "size": pa.float64(),
+        "bid": pa.float64(),
+        "ask": pa.float64(),
+        "flags": pa.uint32(),
+        "count": pa.uint32(),
+    }
+    return pa.record_batch([numbers.cast(kind) for kind in kinds.values()], names=list(kinds))
 
 
 def ipc_batches(total: int) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-THROUGHPUT_CASES = ("a", "b", "c", "d", "e", "f", "g", "h")
-OTHER_CASES = ("latency", "connections", "flatness", "framing", "circle")
+THROUGHPUT_CASES = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
+OTHER_CASES = ("latency", "connections", "flatness", "memory", "circle")
 ALL_CASES = THROUGHPUT_CASES + OTHER_CASES
 
 GB = 1_000_000_000
@@ -24,7 +24,7 @@ class Options:
     cases
         Keys out of ``ALL_CASES``.
     rounds
-        Interleaved rounds of throughput, latency and framing.
+        Interleaved rounds of throughput, latency and what goes from memory.
     stream_bytes
         Bytes of one throughput sample.
     trips
@@ -35,10 +35,12 @@ class Options:
         Bytes in all at which that case takes its snapshot.
     flatness_bytes
         Bytes received by the flatness case.
+    memory_bytes
+        Bytes of one sample from memory.
     sender_cpu
         The CPU that senders are pinned to; receivers get the others. None pins nothing.
     receiver_cpu
-        The CPU of the one receiver that has a single thread, the floor.
+        The CPU of what has a single thread: the floor, and all that goes from memory.
     idle_poll
         Keep idle CPUs polling during the run (where permitted).
     json, plot, markdown
@@ -52,6 +54,7 @@ class Options:
     connections: int
     connections_bytes: int
     flatness_bytes: int
+    memory_bytes: int
     sender_cpu: int | None
     receiver_cpu: int | None
     idle_poll: bool
@@ -115,6 +118,7 @@ def parse(arguments: list[str], cpus: tuple[int, ...]) -> Options:
         connections=1_000,
         connections_bytes=GB // 2 if quick else 4 * GB,
         flatness_bytes=GB if quick else 10 * GB,
+        memory_bytes=64_000_000 if quick else 256_000_000,
         sender_cpu=cpus[-1] if pinned else None,
         receiver_cpu=cpus[0] if pinned else None,
         idle_poll=not given.no_idle_poll,

@@ -13,8 +13,8 @@ from benchmarks import binaries, machine
 from benchmarks.experiments.circle import Circle, CircleResult
 from benchmarks.experiments.connections import Connections, ConnectionsResult
 from benchmarks.experiments.flatness import Flatness, FlatnessResult
-from benchmarks.experiments.framing import Framing, FramingResult
 from benchmarks.experiments.latency import Latency, LatencyResult
+from benchmarks.experiments.memory import Memory, MemoryResult
 from benchmarks.experiments.throughput import CASES, CaseResult, Throughput
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Report:
     latency: list[LatencyResult]
     connections: ConnectionsResult | None
     flatness: FlatnessResult | None
-    framing: FramingResult | None
+    memory: list[MemoryResult]
     circle: list[CircleResult]
 
 
@@ -75,11 +75,11 @@ def _run(
     latency = Latency(options, ours, tell) if "latency" in chosen else None
     connections = Connections(options, tell) if "connections" in chosen and ours else None
     flatness = Flatness(options, tell) if "flatness" in chosen and ours else None
-    framing = Framing(options, tell) if "framing" in chosen else None
+    memory = Memory(options, ours, tell) if "memory" in chosen else None
     for number in range(options.rounds):
         tell(f"round {number + 1} of {options.rounds}")
         throughput.run_round()
-        for experiment in (latency, framing):
+        for experiment in (latency, memory):
             if experiment:
                 experiment.run_round()
         if connections and number < CONNECTIONS_ROUNDS:
@@ -98,6 +98,6 @@ def _run(
         latency=latency.result() if latency else [],
         connections=connections.result() if connections else None,
         flatness=flatness.result() if flatness else None,
-        framing=framing.result() if framing else None,
+        memory=memory.result() if memory else [],
         circle=circle,
     )

@@ -59,7 +59,8 @@ def targets(report: Report) -> list[Target]:
     return [
         *_throughput(report),
         *_latency(report),
-        *_framing(report),
+        *_ipc(report),
+        *_memory(report),
         *_circle(report),
         *_connections(report),
         *_flatness(report),
@@ -83,10 +84,39 @@ def _latency(report: Report) -> Iterator[Target]:
             yield from _most("latency p99 to the blocking socket's", 2, case.p99_to_socket)
 
 
-def _framing(report: Report) -> Iterator[Target]:
-    if report.framing:
-        yield from _least("framing: GB a second", 2.5, report.framing.ours_gb_per_second)
-        yield from _least("framing: times Python's", 5, report.framing.times_python)
+def _ipc(report: Report) -> Iterator[Target]:
+    for case in report.throughput:
+        if case.key == "j":
+            yield from _least("Arrow IPC: throughput to open_stream's", 1.3, case.gbps_to_ipc)
+            yield from _most("Arrow IPC: CPU per GB to open_stream's", 0.8, case.cpu_to_ipc)
+            what = "Arrow IPC: times less CPU per GB than Flight"
+            yield from _least(what, 3, case.cpu_below_flight)
+
+
+def _memory(report: Report) -> Iterator[Target]:
+    cases = {case.key: case for case in report.memory}
+    for key, who in (("core.lines", "core"), ("lines.frame", "frame()")):
+        if lines := cases.get(key):
+            yield from _least(f"lines, {who}: GB a second", 4, lines.gb_per_second)
+            yield from _least(f"lines, {who}: times the best peer", 1.5, lines.to_best)
+            python = lines.to_peers.get("lines.split_array")
+            yield from _least(f"lines, {who}: times bytes.split + pa.array", 5, python)
+    for key, what, limit in (
+        ("core.prefixed", "length-prefixed, core", 60),
+        ("core.fixed", "fixed size, core", 150),
+    ):
+        if messages := cases.get(key):
+            rows = messages.million_rows_per_second
+            yield from _least(f"{what}: million messages a second", limit, rows)
+    for order, what in (("little", "records"), ("big", "records, big-endian")):
+        if records := cases.get(f"records.ours_{order}"):
+            yield from _least(f"{what}: GB a second", 3, records.gb_per_second)
+            for peer, how in (("array", "numpy + pa.array"), ("wrapped", "numpy, wrapped by hand")):
+                ratio = records.to_peers.get(f"records.{peer}_{order}")
+                yield from _least(f"{what}: times {how}", 3, ratio)
+    for form, what in (("ndjson", "NDJSON"), ("csv", "CSV")):
+        if text := cases.get(f"text.ours_{form}"):
+            yield from _least(f"{what}: times pyarrow's", 1, text.to_best)
 
 
 def _circle(report: Report) -> Iterator[Target]:

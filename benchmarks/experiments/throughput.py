@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput: one stream, received in eight ways."""
+"""Throughput: one stream, received in each way."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.processes import Message
 
 FLOOR = "a"
+IPC = "d"
 FLIGHT = "e"
 SEED = 20_240_917
 
@@ -60,6 +61,21 @@ CASES = (
         share=0.5,
         keeps=True,
     ),
+    Case(key="i", title="zcrx-arrow Arrow IPC", feed="ipc", receiver="arrow", ours=True),
+    Case(
+        key="j",
+        title="zcrx-arrow Arrow IPC, chunks of 4 MiB",
+        feed="ipc",
+        receiver="arrow_large",
+        ours=True,
+    ),
+    Case(
+        key="k",
+        title="zcrx-arrow Arrow IPC, the same, trusted",
+        feed="ipc",
+        receiver="arrow_trusted",
+        ours=True,
+    ),
 )
 
 
@@ -95,10 +111,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """What the rounds of a case came to; ratios are None without a floor (or Flight) to compare.
+    """What the rounds of a case came to; ratios are None without the case to compare with.
 
     Attributes
     ----------
+    gbps_to_ipc, cpu_to_ipc
+        To ``pa.ipc.open_stream``, of what receives the same batches.
+    in_place
+        Share of the bytes that are used where they were received.
     cpu_below_flight
         How many times less CPU per GB than Flight.
     """
@@ -114,6 +134,9 @@ class CaseResult:
     gbps_to_floor: Spread | None
     cpu_to_floor: Spread | None
     cpu_below_flight: Spread | None
+    gbps_to_ipc: Spread | None
+    cpu_to_ipc: Spread | None
+    in_place: Spread | None
 
 
 def _sample(sent: Message, got: Message, expected: int) -> Sample:
@@ -205,6 +228,7 @@ class Throughput:
 
     def _case_result(self, case: Case) -> CaseResult:
         samples = self._samples[case.key]
+        in_place = [s.details["in_place"] for s in samples if "in_place" in s.details]
         return CaseResult(
             key=case.key,
             title=case.title,
@@ -217,4 +241,7 @@ class Throughput:
             gbps_to_floor=self._ratio(case.key, FLOOR, "gbps"),
             cpu_to_floor=self._ratio(case.key, FLOOR, "cpu_per_gb"),
             cpu_below_flight=self._below_flight(case.key),
+            gbps_to_ipc=None if case.feed == "lines" else self._ratio(case.key, IPC, "gbps"),
+            cpu_to_ipc=None if case.feed == "lines" else self._ratio(case.key, IPC, "cpu_per_gb"),
+            in_place=spread(in_place) if in_place else None,
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def _details(source: zc.Source) -> dict[str, object]:
+def details(source: zc.Source) -> dict[str, object]:
     metrics = source.metrics()
     names = ("fragments", "rows", "batches", "seams", "stitched_bytes", "copied_out_bytes")
     more = ("stalls", "starved", "rearms", "nobufs", "enters", "wakes", "zero_copy_share")
@@ -28,7 +28,7 @@ def _end_position(batch: pa.RecordBatch | None) -> int:
     return int(batch.column("position")[-1].as_py() + payload.size)
 
 
-def _must_be(what: str, got: int, expected: int) -> None:
+def must_be(what: str, got: int, expected: int) -> None:
     if got != expected:
         message = f"{what}: {got} instead of {expected}"
         raise AssertionError(message)
@@ -46,10 +46,10 @@ def raw() -> None:
         end = _end_position(batch)
         sample = probe.end(end)
         metrics = source.metrics()
-        _must_be("rows", rows, metrics.rows)
-        _must_be("batches", batches, metrics.batches)
-        _must_be("bytes of the kernel", metrics.bytes, end)
-        say(**sample, details=_details(source))
+        must_be("rows", rows, metrics.rows)
+        must_be("batches", batches, metrics.batches)
+        must_be("bytes of the kernel", metrics.bytes, end)
+        say(**sample, details=details(source))
 
 
 def lines() -> None:
@@ -61,9 +61,9 @@ def lines() -> None:
         for batch in source:
             rows += batch.num_rows
         sample = probe.end(rows * LINE_BYTES)
-        _must_be("rows", rows, source.metrics().rows)
-        _must_be("bytes of the kernel", source.metrics().bytes, rows * LINE_BYTES)
-        say(**sample, details=_details(source))
+        must_be("rows", rows, source.metrics().rows)
+        must_be("bytes of the kernel", source.metrics().bytes, rows * LINE_BYTES)
+        say(**sample, details=details(source))
 
 
 def keep() -> None:
@@ -75,8 +75,8 @@ def keep() -> None:
         end = _end_position(kept[-1] if kept else None)
         sample = probe.end(end)
         total = sum(_payload_bytes(batch) for batch in kept)
-        _must_be("bytes of the batches", total, end)
-        say(**sample, details=_details(source))
+        must_be("bytes of the batches", total, end)
+        say(**sample, details=details(source))
 
 
 def _payload_bytes(batch: pa.RecordBatch) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from benchmarks.run import Report
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write(report: Report, path: Path) -> None:

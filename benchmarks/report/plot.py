@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as a picture: throughput and CPU of each way to receive, and latency."""
+"""The report as a picture: throughput and CPU of each way to receive, latency, from memory."""
 
 from __future__ import annotations
 
@@ -63,6 +63,18 @@ def _latency(report: Report, left: Axes, right: Axes) -> None:
     right.set_yticklabels([])
 
 
+def _memory(report: Report, left: Axes, right: Axes) -> None:
+    """Draw speeds; what looks at no byte would dwarf the rest."""
+    cases = [case for case in report.memory if case.key != "core.blocks"]
+    names = [f"{case.group}: {case.title}" for case in cases]
+    ours = [case.ours for case in cases]
+    _bars(left, names, [case.gb_per_second for case in cases], ours)
+    left.set_title("From memory, one core, GB/s", loc="left", fontsize=10)
+    _bars(right, names, [case.million_rows_per_second for case in cases], ours)
+    right.set_title("Million rows a second", loc="left", fontsize=10)
+    right.set_yticklabels([])
+
+
 def write(report: Report, path: Path) -> bool:
     """Draw what there is; False if matplotlib is missing or there is nothing to draw."""
     try:
@@ -71,7 +83,11 @@ def write(report: Report, path: Path) -> bool:
         return False
     panels = [
         (draw, len(cases))
-        for draw, cases in ((_throughput, report.throughput), (_latency, report.latency))
+        for draw, cases in (
+            (_throughput, report.throughput),
+            (_latency, report.latency),
+            (_memory, report.memory),
+        )
         if cases
     ]
     if not panels:

@@ -76,17 +76,47 @@ def _latency(report: Report) -> Table:
     return Table(title="Latency", columns=columns, rows=rows)
 
 
+def _ipc(report: Report) -> Table:
+    columns = (
+        "Arrow batches of 1 MiB",
+        "Gb/s to (d)",
+        "CPU to (d)",
+        "less CPU than (e)",
+        "in place",
+    )
+    rows = [
+        (
+            f"({case.key}) {case.title}",
+            _times(case.gbps_to_ipc),
+            _times(case.cpu_to_ipc),
+            _times(case.cpu_below_flight),
+            "–" if case.in_place is None else f"{case.in_place.median:.0%}",
+        )
+        for case in report.throughput
+        if case.gbps_to_ipc is not None
+    ]
+    return Table(title="Arrow IPC", columns=columns, rows=rows)
+
+
+def _memory(report: Report) -> Table:
+    columns = ("from memory, one core", "GB/s", "million rows/s", "to the best peer")
+    rows = [
+        (
+            f"{case.group}: {case.title}",
+            number(case.gb_per_second, 2),
+            number(case.million_rows_per_second, 1),
+            _times(case.to_best),
+        )
+        for case in report.memory
+    ]
+    return Table(title="From memory", columns=columns, rows=rows)
+
+
 def _more(report: Report) -> Table:
     return Table(title="More", columns=("what", "measured"), rows=list(_more_rows(report)))
 
 
 def _more_rows(report: Report) -> Iterator[tuple[str, str]]:
-    if framing := report.framing:
-        ours = number(framing.ours_gb_per_second, 2, " GB/s")
-        if framing.ours_gb_per_second is None:
-            ours = "not available: bench_frame is not built"
-        yield "lines from memory, bytes.split + pa.array", number(framing.python_gb_per_second, 2)
-        yield "lines from memory, zcrx-arrow", f"{ours}, {_times(framing.times_python)}"
     if many := report.connections:
         yield f"{many.connections} connections, Gb/s in all", number(many.gbps, 1)
         yield "slowest connection to the mean", number(many.slowest_to_mean, 2)
@@ -114,7 +144,14 @@ def _targets(report: Report) -> Table:
 
 def tables(report: Report) -> list[Table]:
     """Make the tables that have rows."""
-    every = (_throughput(report), _latency(report), _more(report), _targets(report))
+    every = (
+        _throughput(report),
+        _ipc(report),
+        _latency(report),
+        _memory(report),
+        _more(report),
+        _targets(report),
+    )
     return [table for table in every if table.rows]
 
 
@@ -122,9 +159,11 @@ def how(report: Report) -> str:
     """Say on what and how the numbers were taken."""
     pinned = "sender pinned to one CPU, receiver on the others" if report.pinned else "not pinned"
     idle = "idle CPUs polling" if report.idle_poll else "idle CPUs may sleep (more noise)"
-    most = max((s.others_share for case in report.throughput for s in case.samples), default=0.0)
+    shares = [sample.others_share for case in report.throughput for sample in case.samples]
+    shares += [sample["others_share"] for case in report.memory for sample in case.samples]
+    most = max(shares, default=0.0)
     return (
-        f"{report.machine.one_line()}. Loopback TCP, {pinned}, {idle}. "
+        f"{report.machine.one_line()}. Loopback TCP, {pinned}, {idle}; from memory on one CPU. "
         f"Medians (extremes) of {report.rounds} interleaved rounds; ratios are medians of ratios "
         f"within a round. Other work took at most {most:.0%} of the machine in a sample."
     )
