@@ -360,23 +360,23 @@ def test_strings_are_utf_8(policy, schema):
 
 
 @pytest.mark.parametrize("deep", [b"[%s1%s]", b'{"a":%s1%s}'])
-@pytest.mark.parametrize("options", ["", "on_error='null'", "on_error='reject'"])
 @pytest.mark.parametrize("schema", ["None", "pa.schema([('a', pa.int64())])"])
-def test_nested_without_end(run_python, deep, options, schema):
+def test_nested_without_end(run_python, deep, schema):
     """In a process of its own, which must not die of it."""
     opening, closing = ("[", "]") if deep.startswith(b"[") else ('{"a":', "}")
     run_python(f"""
         import pyarrow as pa, zcrx_arrow as zc
         from zcrx_arrow import decoders
-        for depth in (500, 5_000, 100_000):
+        for depth in (500, 100_000):
             line = '{{"a":' + {opening!r} * depth + "1" + {closing!r} * depth + "}}\\n"
-            for text in (line, '{{"a":1}}\\n' + line):
-                replay = zc.decode(text.encode(), decoders.Ndjson({schema}, {options}))
-                try:
-                    for batch in replay:
+            for policy in ("fail", "null", "reject"):
+                for text in (line, '{{"a":1}}\\n' + line):
+                    decoder = decoders.Ndjson({schema}, on_error=policy)
+                    try:
+                        for batch in zc.decode(text.encode(), decoder):
+                            pass
+                    except ValueError:
                         pass
-                except ValueError:
-                    pass
     """)
 
 
