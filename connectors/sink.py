@@ -8,20 +8,17 @@ A file appears under its name only when it is whole: it is written beside it and
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zcrx_arrow.connectors.dictionaries import DictionaryUnifier
+from zcrx_arrow.connectors.json_rows import json_rows
 from zcrx_arrow.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["FileSink", "NdjsonSink", "NullSink", "Sink", "open_sink"]
 
@@ -56,12 +53,15 @@ class FileSink:
     """
     A file that appears when it is whole.
 
+    Dictionaries of an IPC file grow as batches bring new values, since the format has one for
+    the whole file.
+
     Parameters
     ----------
     path : str or Path
         Replaced if it exists.
-    schema : pyarrow.Schema
-        Of every batch.
+    schema : pyarrow.Schema or None
+        Of every batch; None: that of the first, and without any there will be no file.
     kind : {"ipc", "parquet"}
         Arrow IPC file format, or Parquet with zstd.
 
@@ -71,26 +71,42 @@ class FileSink:
         If the folder cannot be written to.
     """
 
-    def __init__(self, path: str | Path, schema: pa.Schema, kind: str) -> None:
+    def __init__(self, path: str | Path, schema: pa.Schema | None, kind: str) -> None:
         self._path = Path(path)
+        self._kind = kind
         self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
         self._file = self._partial.open("wb")
+        self._writer: Any = None
+        self._unifier: DictionaryUnifier | None = None
         try:
-            if kind == "ipc":
-                self._writer: Any = pa.ipc.new_file(self._file, schema)
-            else:
-                self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+            if schema is not None:
+                self._begin(schema)
         except BaseException:
             self._file.close()
             self._partial.unlink()
             raise
 
+    def _begin(self, schema: pa.Schema) -> None:
+        if self._kind == "ipc":
+            deltas = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+            self._writer = pa.ipc.new_file(self._file, schema, options=deltas)
+            self._unifier = DictionaryUnifier()
+        else:
+            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch."""
+        if self._writer is None:
+            self._begin(batch.schema)
+        if self._unifier is not None:
+            batch = self._unifier.unify(batch)
         self._writer.write_batch(batch)
 
     def close(self) -> None:
         """Finish the file and give it its name."""
+        if self._writer is None:
+            self.abort()
+            return
         self._writer.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -109,8 +125,8 @@ class NdjsonSink:
     """
     One JSON object a row.
 
-    Keys are the columns; a payload that is not UTF-8 comes as ``payload_base64`` instead of
-    ``payload``; ``received_at`` is ISO 8601 with nanoseconds.
+    Keys are the columns; what becomes of types that JSON has not is said in
+    `zcrx_arrow.connectors.json_rows`.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -118,7 +134,7 @@ class NdjsonSink:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write a line for each row."""
-        self._stream.writelines(_ndjson_lines(batch))
+        self._stream.writelines(f"{row}\n" for row in json_rows(batch))
 
     def close(self) -> None:
         """Flush."""
@@ -130,28 +146,18 @@ class NdjsonSink:
             self._stream.flush()
 
 
-def _ndjson_lines(batch: pa.RecordBatch) -> Iterator[str]:
-    columns = {name: batch.column(name) for name in batch.schema.names}
-    received = columns["received_at"].cast(pa.string()).to_pylist()
-    plain = {name: column.to_pylist() for name, column in columns.items() if name != "received_at"}
-    for i in range(batch.num_rows):
-        row: dict[str, object] = {}
-        for name, values in plain.items():
-            value = values[i]
-            if isinstance(value, bytes):
-                try:
-                    row[name] = value.decode()
-                except UnicodeDecodeError:
-                    row[f"{name}_base64"] = base64.b64encode(value).decode()
-            elif value is not None:
-                row[name] = value
-        row["received_at"] = received[i]
-        yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def open_sink(target: str, schema: pa.Schema, stdout: IO[str]) -> Sink:
+def open_sink(target: str, schema: pa.Schema | None, stdout: IO[str]) -> Sink:
     """
     Open the sink that a text names: ``ipc:PATH``, ``parquet:PATH``, ``ndjson`` or ``null``.
+
+    Parameters
+    ----------
+    target : str
+        What is named.
+    schema : pyarrow.Schema or None
+        Of every batch, see `FileSink`.
+    stdout : file
+        Where NDJSON goes.
 
     Raises
     ------

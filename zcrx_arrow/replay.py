@@ -80,12 +80,13 @@ class Replay:
         if self._pipeline is None:
             return self._raw_schema
         while self._pipeline.schema is None:
-            batch = next(self._batches, None)
-            if batch is None:
+            self.rejected._check_room()  # noqa: SLF001 - of this package
+            try:
+                self._ready += next(self._batches)
+            except StopIteration:
                 raise FramingError(
                     errno.ENODATA, "no row came that tells the schema", step="decode"
-                )
-            self._ready.append(batch)
+                ) from None
         return self._pipeline.schema
 
     @property
@@ -111,8 +112,21 @@ class Replay:
         return self
 
     def __next__(self) -> pa.RecordBatch:
-        """Give the next batch."""
-        return self._ready.pop(0) if self._ready else next(self._batches)
+        """
+        Give the next batch.
+
+        Raises
+        ------
+        StopIteration
+            At the end.
+        ZcrxError
+            While too many rejected rows wait; goes on once they are taken.
+        """
+        while not self._ready:
+            # Not in the generator: an error would end it.
+            self.rejected._check_room()  # noqa: SLF001 - of this package
+            self._ready += next(self._batches)
+        return self._ready.pop(0)
 
     def __arrow_c_schema__(self) -> object:
         """Arrow PyCapsule interface: the schema."""
@@ -165,10 +179,11 @@ class Replay:
                     break
             if not code and not self._failed:
                 code = yield from self._end()
-            if code:
-                self._raise(code)
+            # What was decoded lies before what broke the framing.
             if self._failed and self._context.failure is not None:
                 raise self._context.failure.again()
+            if code:
+                self._raise(code)
         finally:
             self._close()
 
@@ -201,7 +216,7 @@ class Replay:
             yield from self._pull(now=True)
         yield from self._pull(now=True)
         if not code and self._pipeline is not None:
-            yield from self._pipeline.closed(1, clean=True)
+            yield self._pipeline.closed(1, clean=True)
         return code
 
     def _pull(self, now: bool) -> Any:
@@ -214,10 +229,9 @@ class Replay:
                 raise from_core(code, "replay", os.strerror(-code))
             if self._pipeline is None:
                 address = int(ffi.cast("uintptr_t", array))
-                yield pa.RecordBatch._import_from_c(address, self._raw_schema)  # noqa: SLF001
+                yield [pa.RecordBatch._import_from_c(address, self._raw_schema)]  # noqa: SLF001
             else:
-                self.rejected._check_room()  # noqa: SLF001
-                yield from self._pipeline.feed(self._pipeline.raw(array))
+                yield self._pipeline.feed(self._pipeline.raw(array))
 
     def _raise(self, code: int) -> None:
         error = ffi.new("struct za_error *")

@@ -154,10 +154,10 @@ static int cut_seam(struct za_cut *cut, struct za_cutter *cutter)
 		return n;
 	if (n != 1 || consumed != tail->heap_bytes)
 		return -EBADMSG;
-	if (!valid_rows(cutter, tail->heap, &bound, 1))
-		return -EILSEQ;
 	origin = origin_of(cut, cut->bytes + tail->heap_bytes);
 	if (framing != &cutter->preamble || !cutter->drop_preamble) {
+		if (!valid_rows(cutter, tail->heap, &bound, 1))
+			return -EILSEQ;
 		code = za_batch_add_stitched(cutter->batch, &tail->heap, &bound, &origin);
 		if (code)
 			return code;
@@ -194,8 +194,10 @@ static int cut_rows(struct za_cut *cut, struct za_cutter *cutter)
 			cut->scanned = 0;
 			continue;
 		}
-		if (valid < (uint32_t)n)
-			consumed = cutter->bounds[valid].start;
+		/* Where the bad one begins: its payload may have a header before it. */
+		if (valid && valid < (uint32_t)n)
+			(void)framing->ops->scan(framing, data, cut->bytes, cut->scanned,
+						 cutter->bounds, valid, &consumed);
 		if (valid) {
 			/* Only with the last bytes: the hold covers those that are still to be cut. */
 			code = za_batch_add(cutter->batch, cut->offset, consumed, cutter->bounds,

@@ -267,6 +267,8 @@ int za_ipc_inspect(const uint8_t *data, size_t len, struct za_ipc_info *out, str
 		    !read_field(&message, MESSAGE_HEADER_TYPE, &info.kind, sizeof(info.kind)) ||
 		    !child_table(&message, MESSAGE_HEADER, &header))
 			return bad(error, "the metadata is not readable");
+		if (!info.kind)
+			return bad(error, "the metadata says of no kind of message");
 	}
 	if (info.kind == ZA_IPC_DICTIONARY &&
 	    (!child_table(&header, DICTIONARY_DATA, &batch) ||

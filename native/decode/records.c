@@ -411,7 +411,7 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 			continue;
 		}
 		step = records->block_bytes ? records->block_bytes : bytes;
-		for (uint32_t at = 0; more && (at < bytes || (!bytes && !at)); at += step) {
+		for (uint32_t at = 0; more && (at < bytes || (!step && !at)); at += step) {
 			more = add_record(&d, data + at, step, (uint64_t)row, at, &origin);
 			if (!step)
 				break;

@@ -208,9 +208,10 @@ int za_batch_add(struct za_batch *batch, uint64_t offset, size_t bytes,
 /* A place for `length` stitched bytes that does not move until the batch is released. */
 static int stitch_room(struct za_batch *batch, uint32_t length, uint8_t **place)
 {
-	struct buffer *buffer = &batch->buffers[batch->stitch_buffer];
+	struct buffer *buffer;
 
-	if (!batch->stitch_capacity || batch->stitch_capacity - buffer->bytes < length) {
+	if (!batch->stitch_capacity ||
+	    batch->stitch_capacity - batch->buffers[batch->stitch_buffer].bytes < length) {
 		uint8_t *block = malloc(STITCH_BLOCK_BYTES);
 		int code = block ? add_buffer(batch, block, 0, block) : -ENOMEM;
 
@@ -220,8 +221,8 @@ static int stitch_room(struct za_batch *batch, uint32_t length, uint8_t **place)
 		}
 		batch->stitch_buffer = batch->n_buffers - 1;
 		batch->stitch_capacity = STITCH_BLOCK_BYTES;
-		buffer = &batch->buffers[batch->stitch_buffer];
 	}
+	buffer = &batch->buffers[batch->stitch_buffer];
 	*place = (uint8_t *)buffer->owned + buffer->bytes;
 	buffer->bytes += length;
 	return 0;

@@ -53,28 +53,28 @@ static size_t padded(size_t bytes)
 	return (bytes + 63) & ~(size_t)63; /* Arrow: buffers are best aligned to 64 bytes */
 }
 
-static void *carve(uint8_t **at, size_t bytes)
+static void *carve(uint8_t *block, size_t *at, size_t bytes)
 {
-	void *column = *at;
+	void *column = block ? block + *at : NULL;
 
 	*at += padded(bytes);
 	return column;
 }
 
-/* Points the columns into a block for `rows` rows; returns its size. */
+/* Points the columns into a block for `rows` rows, if there is one; returns its size. */
 static size_t lay_out(struct za_batch *batch, uint8_t *block, size_t rows)
 {
-	uint8_t *at = block;
+	size_t at = 0;
 
-	batch->views = carve(&at, (rows + 1) * sizeof(struct view));
-	batch->positions = carve(&at, rows * sizeof(uint64_t));
-	batch->received = carve(&at, rows * sizeof(int64_t));
-	batch->connections = carve(&at, rows * sizeof(uint32_t));
+	batch->views = carve(block, &at, (rows + 1) * sizeof(struct view));
+	batch->positions = carve(block, &at, rows * sizeof(uint64_t));
+	batch->received = carve(block, &at, rows * sizeof(int64_t));
+	batch->connections = carve(block, &at, rows * sizeof(uint32_t));
 	if (layout_of(batch)->with_offsets) {
-		batch->offsets = carve(&at, rows * sizeof(uint64_t));
-		batch->nulls = carve(&at, (rows + 7) / 8);
+		batch->offsets = carve(block, &at, rows * sizeof(uint64_t));
+		batch->nulls = carve(block, &at, (rows + 7) / 8);
 	}
-	return (size_t)(at - block);
+	return at;
 }
 
 int za_batch_grow_rows(struct za_batch *batch, uint32_t rows)

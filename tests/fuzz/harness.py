@@ -12,6 +12,7 @@ import importlib
 import inspect
 import logging
 import pkgutil
+import resource
 import sys
 from pathlib import Path
 
@@ -20,10 +21,17 @@ import zcrx_arrow.decoders
 FOLDER = Path(__file__).parent
 CORPUS = FOLDER / "corpus"
 TARGETS = ("ipc", "text", "records")
+# Of address space: a short input that makes more of itself has found something.
+MOST_BYTES = 6 << 30
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def replay(name: str, files: list[str]) -> int:
     """Run inputs once; a crash of the process leaves the name of the last one."""
+    _limit()
     target = importlib.import_module(f"tests.fuzz.{name}")
     paths = [Path(file) for file in files] or sorted((CORPUS / name).iterdir())
     bad = 0
@@ -56,6 +64,7 @@ def fuzz(name: str, arguments: list[str]) -> None:
     """Hand over to libFuzzer; does not come back."""
     import atheris
 
+    _limit()
     target = importlib.import_module(f"tests.fuzz.{name}")
     package = zcrx_arrow.decoders
     names = [each.name for each in pkgutil.iter_modules(package.__path__, package.__name__ + ".")]

@@ -7,16 +7,15 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cli import CLI, Receiver, run
 from tests.conftest import ROOT
 
 LINES = [f"{i},{'x' * (i % 90)}" for i in range(20_000)]
-CLI = [sys.executable, "-m", "zcrx_arrow.cli"]
 
 
 @pytest.fixture
@@ -24,44 +23,6 @@ def feed(tmp_path):
     path = tmp_path / "feed.txt"
     path.write_text("\n".join(LINES) + "\n")
     return path
-
-
-class Receiver:
-    """``zcrx-arrow receive --listen`` on a free port."""
-
-    def __init__(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [*CLI, "receive", "--listen", "127.0.0.1:0", "--json", *options],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        event = json.loads(self.process.stderr.readline())
-        assert event["event"] == "listening"
-        self.address = f"127.0.0.1:{event['address'][1]}"
-
-    def end(self) -> tuple[str, str]:
-        try:
-            out, err = self.process.communicate(timeout=60)
-        finally:
-            self.process.kill()
-        assert self.process.returncode == 0, err
-        return out, err
-
-
-def run(*words, code: int | None = 0, **options):
-    done = subprocess.run(
-        [*CLI, *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        **options,
-    )
-    assert code in (None, done.returncode), f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 def test_ipc_file(feed, tmp_path):
@@ -156,6 +117,10 @@ def test_two_receivers_on_one_address():
     receiver.end()
 
 
+ANY = ["receive", "--listen", "127.0.0.1:0"]
+SEND = ["send", "/etc/hostname", "127.0.0.1:1"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -164,6 +129,10 @@ def test_two_receivers_on_one_address():
         (["receive", "--listen", "127.0.0.1:0", "--framing", "morse"], 2, "morse"),
         (["receive", "--listen", "127.0.0.1:0", "--to", "csv"], 2, "csv"),
         (["receive", "--listen", "127.0.0.1:0", "--area", "1"], 2, "area"),
+        ([*ANY, "--framing", "length:u12"], 2, "--framing='length:u12': length='u12' must be"),
+        ([*ANY, "--decode", "xml"], 2, "ndjson, csv, records:LAYOUT or arrow-ipc"),
+        (["decode", "/no/such/file"], 1, "/no/such/file"),
+        ([*SEND, "--format", "morse"], 2, "arrow-ipc"),
         (["receive", "--connect", "no-such-host.invalid:1"], 1, "resolved"),
         (["receive", "--listen", "127.0.0.1:0", "--to", "ipc:/no/such/folder/x"], 1, "folder"),
         (["send", "/no/such/file", "127.0.0.1:1"], 1, "No such file"),
@@ -180,8 +149,30 @@ def test_mistakes(words, code, said):
 
 def test_version_and_help():
     assert run("--version").stdout.startswith("zcrx-arrow 0.")
-    for command in ("receive", "send", "demo"):
+    for command in ("receive", "send", "decode", "demo"):
         assert "For example" in (text := run(command, "--help").stdout) or command == "demo", text
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            "receive",
+            """raw lines delimited length:TYPE varint fixed:SIZE syslog arrow-ipc --preamble
+            --drop-preamble counts-header keep-header unit= none ndjson csv records:LAYOUT
+            --schema --on-error --on-drift --extra --keep --rejected discriminator""",
+        ),
+        ("decode", "length:TYPE records:LAYOUT --schema --rejected --to FILE"),
+        (
+            "send",
+            """raw ndjson csv records:LAYOUT arrow-ipc payload length:TYPE varint fixed:SIZE syslog
+            newline --compression --column --input-format --rows-per-second --batch-rows""",
+        ),
+    ],
+)
+def test_help_shows_everything(command, words):
+    text = run(command, "--help").stdout
+    assert [word for word in words.split() if word not in text] == []
 
 
 def test_demo():

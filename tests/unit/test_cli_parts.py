@@ -8,8 +8,11 @@ import json
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
-from zcrx_arrow.cli.common import human_bytes, parse_delimiter, printable
+from zcrx_arrow.cli.app import app
+from zcrx_arrow.cli.common import human_bytes, printable
+from zcrx_arrow.cli.framings import parse_delimiter
 from zcrx_arrow.connectors.sink import FileSink, NdjsonSink, open_sink
 from zcrx_arrow.errors import ConfigError
 
@@ -90,3 +93,50 @@ def test_aborted_file_leaves_nothing(tmp_path):
 def test_no_sinks(target):
     with pytest.raises(ConfigError, match="--to="):
         open_sink(target, batch().schema, io.StringIO())
+
+
+ANY = ["receive", "--listen", "127.0.0.1:0"]
+SEND = ["send", "/etc/hostname", "127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([*ANY, "--framing", "length:u12"], 2, "--framing='length:u12': length='u12' must be"),
+        ([*ANY, "--framing", "length:u8,width=1"], 2, "'width' is unknown"),
+        ([*ANY, "--framing", "fixed"], 2, "fixed:64"),
+        ([*ANY, "--framing", "lines", "--delimiter", "lf"], 2, "--delimiter"),
+        ([*ANY, "--preamble", "lines"], 2, "--preamble needs --framing"),
+        ([*ANY, "--framing", "lines", "--preamble", "raw"], 2, "--preamble"),
+        ([*ANY, "--framing", "lines", "--drop-preamble"], 2, "--drop-preamble needs"),
+        ([*ANY, "--max-message", "1 MiB"], 2, "--max-message"),
+        ([*ANY, "--decode", "xml"], 2, "ndjson, csv, records:LAYOUT or arrow-ipc"),
+        ([*ANY, "--decode", "csv,no-header"], 2, "a schema is needed"),
+        ([*ANY, "--decode", "ndjson", "--framing", "raw"], 2, "not Raw()"),
+        ([*ANY, "--decode", "ndjson", "--on-error", "x"], 2, "fail, null, reject"),
+        ([*ANY, "--decode", "records:a=u8", "--on-drift", "fail"], 2, "--on-drift is of no use"),
+        ([*ANY, "--decode", "ndjson", "--schema", "{"], 2, "--schema: it is no JSON"),
+        ([*ANY, "--decode", "ndjson", "--schema", '{"a": "int65"}'], 2, "'int65' is no type"),
+        ([*ANY, "--decode", "ndjson", "--schema", "/etc/hostname"], 2, "/etc/hostname"),
+        ([*ANY, "--decode", "ndjson", "--keep", "peer"], 2, "connection, position, received_at"),
+        ([*ANY, "--decode", "ndjson", "--rejected", "/tmp/x"], 2, "--rejected needs"),
+        ([*ANY, "--decode", "records:a=u16"], 2, "byte order"),
+        ([*ANY, "--decode", 'records:{"layouts": []}'], 2, "'layouts' must be one of layout"),
+        ([*ANY, "--decode", "records:/no/such.json"], 1, "/no/such.json"),
+        ([*ANY, "--schema", "{}"], 2, "--schema is of no use with --decode none"),
+        (["decode", "/no/such/file"], 1, "/no/such/file"),
+        (["decode", "/etc/hostname", "--framing", "morse"], 2, "morse"),
+        ([*SEND, "--format", "morse"], 2, "arrow-ipc"),
+        ([*SEND, "--format", "csv", "--framing", "lines"], 2, "--framing is of no use"),
+        ([*SEND, "--compression", "zstd"], 2, "--compression is of no use"),
+        ([*SEND, "--format", "arrow-ipc", "--compression", "rar"], 2, "none, lz4, zstd"),
+        ([*SEND, "--format", "lines", "--column", "x"], 2, "'x' must be one of"),
+        ([*SEND, "--format", "lines", "--input-format", "xls"], 2, "parquet, ipc, ndjson"),
+        ([*SEND, "--input-format", "csv"], 2, "--format raw"),
+        ([*SEND, "--format", "ndjson", "--input-format", "parquet"], 1, "Parquet"),
+    ],
+)
+def test_mistakes_name_the_option(words, code, said):
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == code, done.output
+    assert said in done.stderr

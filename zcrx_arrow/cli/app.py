@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from zcrx_arrow.cli import nic
+from zcrx_arrow.cli.decode import decode_file
 from zcrx_arrow.cli.demo import demo
 from zcrx_arrow.cli.doctor import doctor
+from zcrx_arrow.cli.options import EPILOG, SENDING
 from zcrx_arrow.cli.receive import receive
 from zcrx_arrow.cli.send import send
 
@@ -23,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Live network bytes as Arrow record batches.",
 )
-app.command()(receive)
-app.command()(send)
+app.command(epilog=EPILOG)(receive)
+app.command("decode", epilog=EPILOG)(decode_file)
+app.command(epilog=SENDING)(send)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(nic.app, name="nic")

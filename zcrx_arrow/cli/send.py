@@ -2,7 +2,6 @@
 """``zcrx-arrow send``."""
 
 import json
-import os
 import socket
 import sys
 import time
@@ -23,23 +22,56 @@ from rich.progress import (
 
 from zcrx_arrow import address as addresses
 from zcrx_arrow import config
+from zcrx_arrow.cli import formats, tables
 from zcrx_arrow.cli.common import errors, human_bytes, interruptible, tell
+from zcrx_arrow.cli.formats import read_format
+from zcrx_arrow.cli.pieces import Pace, Piece, raw_pieces, row_pieces
+from zcrx_arrow.cli.schemas import read_schema
 from zcrx_arrow.errors import ConfigError, ZcrxError
 
 __all__ = ["send"]
 
-_PIECE = 1 << 20
-_TICK_S = 0.01
+_SENDFILE = 1 << 26
 
 
 def send(
     source: Annotated[str, typer.Argument(metavar="FILE", help="What to send; - is stdin.")],
     address: Annotated[str, typer.Argument(metavar="HOST:PORT")],
     *,
+    format_: Annotated[
+        str, typer.Option("--format", help=f"What is sent: {formats.CHOICES}; see below.")
+    ] = "raw",
+    framing: Annotated[
+        str | None,
+        typer.Option(help="Framing of each row, for --format ndjson, records and payload."),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="What --format payload sends. Default: payload, or the only one."),
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(help="For --format arrow-ipc: none, lz4 or zstd.")
+    ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option(help=f"{tables.CHOICES}. Default: by the extension, else lines."),
+    ] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="Types of an NDJSON or CSV file; see below.")
+    ] = None,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Rows that are read at a time.")] = 16384,
     rate: Annotated[
         str | None, typer.Option(help="Bytes a second, such as '10 MB'. Default: no limit.")
     ] = None,
-    lines_per_second: Annotated[float | None, typer.Option(min=0.001)] = None,
+    rows_per_second: Annotated[
+        float | None,
+        typer.Option(
+            "--rows-per-second",
+            "--lines-per-second",
+            min=0.001,
+            help="Rows a second; of raw bytes: lines.",
+        ),
+    ] = None,
     loop: Annotated[
         int, typer.Option(min=0, help="Send the file that many times; 0: for ever.")
     ] = 1,
@@ -49,41 +81,71 @@ def send(
     as_json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
 ) -> None:
     """
-    Replay a file or standard input to a TCP peer.
+    Send a file or standard input to a TCP peer: its bytes, or its rows in a wire format.
 
     For example:
 
         zcrx-arrow send flights.ndjson 127.0.0.1:9000 --lines-per-second 5000 --loop 0
 
         tail -f app.log | zcrx-arrow send - 127.0.0.1:9000
+
+        zcrx-arrow send trades.parquet 127.0.0.1:9000 --format records:trade.json
+
+        zcrx-arrow send flights.parquet 127.0.0.1:9000 --format arrow-ipc --compression zstd
     """
     with errors(), interruptible():
-        if rate is not None and lines_per_second is not None:
-            raise ConfigError("give one of --rate and --lines-per-second")
+        if rate is not None and rows_per_second is not None:
+            raise ConfigError("give one of --rate and --rows-per-second")
         if source == "-" and loop != 1:
             raise ConfigError("--loop needs a file: standard input comes once")
         per_second = config.parse_size(rate.removesuffix("/s"), "--rate") if rate else None
         if per_second == 0:
             raise ConfigError("--rate must be more than 0")
-        total = Path(source).stat().st_size * loop if source != "-" else None
-        peer = _peer(address, listen, as_json)
-        started = time.monotonic()
-        with peer, _progress(total) as (progress, task):
-            sent = _send_all(peer, source, loop, per_second, lines_per_second, progress, task)
-            if sent.error is None:
-                _wait_for_peer(peer)
-        seconds = time.monotonic() - started
-        if as_json:
-            print(json.dumps({"bytes": sent.bytes, "seconds": round(seconds, 6)}))
+        made = read_format(format_, framing, column, compression)
+        if made is None:
+            _refuse("--format raw", input_format=input_format, schema=schema)
+            pieces = raw_pieces(source, loop, per_second, rows_per_second)
         else:
-            speed = sent.bytes * 8e-9 / seconds if seconds else 0.0
-            tell(f"sent {human_bytes(sent.bytes)} in {seconds:.2f} s ({speed:.2f} Gb/s)")
-        if sent.error is not None:
-            raise ZcrxError(
-                sent.error.errno or 0,
-                f"the peer closed the connection; it had taken {sent.bytes:,} bytes at the most",
-                step="send",
+            pieces = row_pieces(
+                source,
+                tables.kind_of(source, input_format),
+                read_schema(schema) if schema is not None else None,
+                made,
+                Pace(loop, batch_rows, per_second, rows_per_second),
             )
+        total = Path(source).stat().st_size * loop if source != "-" else None
+        _send(pieces, address, listen, as_json, None if made else total)
+
+
+def _refuse(where: str, **given: str | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is of no use with {where}")
+
+
+def _send(
+    pieces: Iterator[Piece], address: str, listen: bool, as_json: bool, total: int | None
+) -> None:
+    peer = _peer(address, listen, as_json)
+    started = time.monotonic()
+    with peer, _progress(total) as (progress, task):
+        sent = _send_all(peer, pieces, progress, task)
+        if sent.error is None:
+            _wait_for_peer(peer)
+    seconds = time.monotonic() - started
+    if as_json:
+        facts = {"bytes": sent.bytes, "rows": sent.rows, "seconds": round(seconds, 6)}
+        print(json.dumps({name: fact for name, fact in facts.items() if fact is not None}))
+    else:
+        speed = sent.bytes * 8e-9 / seconds if seconds else 0.0
+        rows = f"{sent.rows:,} rows, " if sent.rows is not None else ""
+        tell(f"sent {rows}{human_bytes(sent.bytes)} in {seconds:.2f} s ({speed:.2f} Gb/s)")
+    if sent.error is not None:
+        raise ZcrxError(
+            sent.error.errno or 0,
+            f"the peer closed the connection; it had taken {sent.bytes:,} bytes at the most",
+            step="send",
+        )
 
 
 class _Sent:
@@ -91,6 +153,7 @@ class _Sent:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.rows: int | None = None
         self.error: OSError | None = None
 
 
@@ -130,35 +193,18 @@ class _progress:  # noqa: N801 - used as a function
 
 
 def _send_all(
-    peer: socket.socket,
-    source: str,
-    loop: int,
-    per_second: int | None,
-    lines_per_second: float | None,
-    progress: Progress,
-    task: TaskID,
+    peer: socket.socket, pieces: Iterator[Piece], progress: Progress, task: TaskID
 ) -> _Sent:
     sent = _Sent()
-    rounds = 0
     try:
-        while loop == 0 or rounds < loop:
-            rounds += 1
-            with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
-                if per_second or lines_per_second:
-                    pieces = _paced(file, per_second, lines_per_second)
-                elif source == "-":
-                    pieces = iter(lambda: os.read(0, _PIECE), b"")
-                else:
-                    pieces = None
-                if pieces is None:
-                    _send_file(peer, file, sent, progress, task)
-                    continue
-                for piece in pieces:
-                    peer.sendall(piece)
-                    sent.bytes += len(piece)
-                    progress.advance(task, len(piece))
-            if rounds == 1 and not sent.bytes:
-                break  # nothing, however often it is repeated
+        for piece in pieces:
+            if isinstance(piece.data, bytes):
+                peer.sendall(piece.data)
+                _count(sent, len(piece.data), progress, task)
+            else:
+                _send_file(peer, piece.data, sent, progress, task)
+            if piece.rows is not None:
+                sent.rows = (sent.rows or 0) + piece.rows
     except (BrokenPipeError, ConnectionError) as error:
         sent.error = error
     except KeyboardInterrupt:
@@ -166,41 +212,19 @@ def _send_all(
     return sent
 
 
+def _count(sent: _Sent, count: int, progress: Progress, task: TaskID) -> None:
+    sent.bytes += count
+    progress.advance(task, count)
+
+
 def _send_file(
     peer: socket.socket, file: IO[bytes], sent: _Sent, progress: Progress, task: TaskID
 ) -> None:
     """Hand the file to the kernel, a piece at a time so that progress shows."""
     offset = 0
-    while count := peer.sendfile(file, offset=offset, count=64 * _PIECE):
+    while count := peer.sendfile(file, offset=offset, count=_SENDFILE):
         offset += count
-        sent.bytes += count
-        progress.advance(task, count)
-
-
-def _paced(
-    file: IO[bytes], per_second: int | None, lines_per_second: float | None
-) -> Iterator[bytes]:
-    """Pieces of the file, each when it is due."""
-    started = time.monotonic()
-    done = 0.0
-    if lines_per_second:
-        for line in file:
-            _sleep_until(started + done / lines_per_second)
-            done += 1
-            yield line
-        return
-    rate = per_second or 1
-    size = max(1, min(_PIECE, int(rate * _TICK_S)))
-    while piece := file.read(size):
-        _sleep_until(started + done / rate)
-        done += len(piece)
-        yield piece
-
-
-def _sleep_until(due: float) -> None:
-    left = due - time.monotonic()
-    if left > 0:
-        time.sleep(left)
+        _count(sent, count, progress, task)
 
 
 def _wait_for_peer(peer: socket.socket) -> None:
@@ -208,7 +232,7 @@ def _wait_for_peer(peer: socket.socket) -> None:
     peer.settimeout(60)
     try:
         peer.shutdown(socket.SHUT_WR)
-        while peer.recv(_PIECE):
+        while peer.recv(65536):
             pass
     except OSError:
         return

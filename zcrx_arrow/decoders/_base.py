@@ -72,7 +72,7 @@ class DecodeStats:
     in_place_bytes: int = 0
     """Bodies of Arrow IPC messages that are read where they were received."""
     gathered_bytes: int = 0
-    """And those that were copied, since they were scattered."""
+    """And those that were copied or decompressed."""
 
 
 class Rejected:

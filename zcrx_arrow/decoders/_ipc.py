@@ -231,7 +231,7 @@ class _IpcAtWork:
             return None
         aligned = not (message.address + int(info.body_offset)) % _ALIGNMENT
         if stream.flat and aligned and info.kind == lib.ZA_IPC_RECORD_BATCH:
-            self._count(int(info.body_bytes), in_area)
+            self._count(int(info.body_bytes), in_area and not info.compressed)
             batch = pa.ipc.read_record_batch(message, stream.reader.schema)
             return self._finished(stream, batch, connection, position, received)
         if info.kind == lib.ZA_IPC_DICTIONARY:
@@ -244,7 +244,7 @@ class _IpcAtWork:
         if info.body_bytes:
             stream.feed.put(message.slice(info.body_offset))
         # pyarrow copies what is not aligned.
-        self._count(int(info.body_bytes), in_area and aligned)
+        self._count(int(info.body_bytes), in_area and aligned and not info.compressed)
         return self._finished(
             stream, stream.reader.read_next_batch(), connection, position, received
         )
@@ -258,6 +258,13 @@ class _IpcAtWork:
         if info.compressed and info.expanded_bytes > self._decoder.max_expanded:
             raise ValueError(
                 f"compressed buffers would have {info.expanded_bytes} bytes, "
+                f"max_expanded={self._decoder.max_expanded}"
+            )
+        # Rows can take no bytes, but what is added to them does.
+        added = 8 * int(info.rows) * (len(self._decoder.keep) + len(self._fields or ()))
+        if info.kind == lib.ZA_IPC_RECORD_BATCH and added > self._decoder.max_expanded:
+            raise ValueError(
+                f"{info.rows} rows would take {added} bytes, "
                 f"max_expanded={self._decoder.max_expanded}"
             )
         if info.kind > lib.ZA_IPC_RECORD_BATCH:
@@ -323,8 +330,9 @@ class _IpcAtWork:
 def _check_names(field: pa.Field) -> None:
     """Raise where a name is not UTF-8: consumers could not read it either."""
     str(field.name)
-    for at in range(field.type.num_fields):
-        _check_names(field.type.field(at))
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    for at in range(kind.num_fields):
+        _check_names(kind.field(at))
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:

@@ -340,12 +340,17 @@ class _TextAtWork:
         if not len(starts) or self.context.is_dead(piece.connection):
             return []
         if self.fields is not None:
-            text = pa.py_buffer(bytes(view[int(starts[0]) : int(ends[-1])]) + b"\n")
+            # An end of line would become part of a value whose quote is not closed.
+            end = b"\n" if len(starts) > 1 else b""
+            text = pa.py_buffer(bytes(view[int(starts[0]) : int(ends[-1])]) + end)
             try:
                 table = self._checked(self._decoder.parse(text, self.fields, piece.state))
                 lines = [(piece, (starts, ends))]
-                if table.num_rows == len(starts) and all(map(self._decoder.is_row, _each(lines))):
-                    return self._emit(table, [(piece, (starts, ends))])
+                alone = len(starts) == 1
+                if table.num_rows == len(starts) and (
+                    alone or all(map(self._decoder.is_row, _each(lines)))
+                ):
+                    return self._emit(table, lines)
                 reason = f"{table.num_rows} rows in {len(starts)} lines"
             except _UNREADABLE as error:
                 reason = _tidy(error)
@@ -457,6 +462,21 @@ def _extra(line: Any, schema: pa.Schema) -> str:
     return f" {extra[0][:100]!r}" if extra else ""
 
 
+# `null` where a row should be: pyarrow (26) takes it for a row, and reads memory that is not there.
+_ROOT_NULL: Final = re.compile(rb"(?:^|[}\n])[ \t\r\n]*null")
+
+
+def _read_json(text: Any, read: Any, options: Any) -> pa.Table:
+    if _ROOT_NULL.search(text):
+        try:
+            value = json.loads(bytes(text))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, Mapping):  # it may be in a string
+            raise pa.ArrowInvalid("null is no JSON object")
+    return pajson.read_json(pa.BufferReader(text), read, options)
+
+
 class Ndjson(_Text):
     r"""
     One JSON object a line.
@@ -520,7 +540,7 @@ class Ndjson(_Text):
         behaviour = "ignore" if self.extra == "ignore" else "error"
         options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=behaviour)
         try:
-            table = pajson.read_json(pa.BufferReader(text), self._read, options)
+            table = _read_json(text, self._read, options)
         except pa.ArrowInvalid as error:
             if "unexpected field" in str(error):
                 raise pa.ArrowInvalid(f"{_DRIFT}unexpected field{_extra(text, schema)}") from None
@@ -535,7 +555,7 @@ class Ndjson(_Text):
             raise pa.ArrowInvalid(f"nested deeper than {_DEEPEST}")
         if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
             raise pa.ArrowInvalid("not UTF-8")
-        schema = pajson.read_json(pa.BufferReader(text), self._read).schema
+        schema = _read_json(text, self._read, None).schema
         if not len(schema):
             raise pa.ArrowInvalid("no field tells a schema")
         return _settled(schema)
@@ -637,11 +657,18 @@ class Csv(_Text):
 
     def plain_lines(self, text: pa.Buffer) -> int:
         """See `_Text`: a lone CR would end a row for the parser."""
+        last = bytes(memoryview(text)[-_LONG_LINE:]).rstrip(b"\n").rpartition(b"\n")
+        if not (last[1] or text.size <= _LONG_LINE) or not self._closed(last[2]):
+            return -1
         return _plain(text, "\0", "\0")
+
+    def _closed(self, line: bytes) -> bool:
+        quote = self._parse_options.quote_char
+        return not quote or not line.count(quote.encode()) & 1
 
     def is_row(self, line: bytes) -> bool:
         """See `_Text`."""
-        return b"\r" not in line.removesuffix(b"\r")
+        return b"\r" not in line.removesuffix(b"\r") and self._closed(line)
 
     def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
         """Take the header off."""
