@@ -199,7 +199,11 @@ def connect(
     host, port = addresses.parse_address(address)
     # The area first: what a NIC receives before it is bound to it, the kernel must copy.
     handle = open_core(options, f"{host}:{port}", 0)
-    peer = dialer.dial()
+    try:
+        peer = dialer.dial()
+    except BaseException:
+        lib.za_source_close(handle)  # not only when the error is forgotten
+        raise
     try:
         bound = addresses.name_of(peer)
         check(lib.za_source_add(handle, peer.fileno(), ffi.new("uint32_t *")), "connect")
