@@ -62,8 +62,8 @@ class ArrowIpc(Decoder):
     Dictionaries, their deltas and replacements, compression, nested types and several streams one
     after the other on a connection are taken as pyarrow takes them. A body that lies together is
     read in place, and holds the receive memory as an undecoded batch does; one that is scattered is
-    copied together once. ``source.decode_stats`` counts both. A chunk of the area that is larger
-    than the messages (``area=Area(chunk="4 MiB", ...)``) lets more of them lie together.
+    copied together once. ``source.decode_stats`` counts both. With ``copy`` nearly all lie
+    together, since chunks are offered in the order of their addresses for this format.
     """
 
     def __init__(
