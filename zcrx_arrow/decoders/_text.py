@@ -52,6 +52,7 @@ _EXTRA: Final = ("drift", "ignore")
 _APART: Final = (1 << 20) + (64 << 10)
 _UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _DEEPEST: Final = 64
+_NO_SCHEMA: Final = "nothing here tells a schema"
 _MOST_EARLY: Final = 10_000
 _LONG_LINE: Final = 64 << 10
 _DRIFT: Final = "drift: "
@@ -163,7 +164,9 @@ class _TextAtWork:
         self._decoder, self.context, self._blocks = decoder, context, blocks
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
-        self._early: list[tuple[int, int, int]] = []  # rows of nulls that came before the schema
+        self._early: list[
+            tuple[int, int, int, bytes]
+        ] = []  # rows of nulls that came before the schema
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -176,6 +179,16 @@ class _TextAtWork:
     def forget(self, connection: int) -> None:
         """See `Decoding`."""
         self.states.pop(connection, None)
+        mine = [row for row in self._early if row[0] == connection]
+        if not mine:
+            return
+        # No schema came in time for them.
+        self._early = [row for row in self._early if row[0] != connection]
+        for _, position, received, line in mine:
+            if self._decoder.on_error == "reject":
+                self.context.reject(connection, position, received, _NO_SCHEMA, line)
+            else:
+                self.context.fail(connection, position, _NO_SCHEMA)
 
     def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """See `Decoding`."""
@@ -194,7 +207,7 @@ class _TextAtWork:
         early, self._early = self._early, []
         assert self.fields is not None  # noqa: S101 - see decode()
         batches: list[pa.RecordBatch] = []
-        for connection, position, received in early:
+        for connection, position, received, _ in early:
             table = pa.table([pa.nulls(1, field.type) for field in self.fields], self.fields)
             piece = _Piece(connection, position, received, 0, 0)
             batches += self._emit(table, [(piece, (np.array([0]), np.array([0])))])
@@ -355,7 +368,7 @@ class _TextAtWork:
             except _UNREADABLE as error:
                 reason = _tidy(error)
         else:
-            reason = "nothing here tells a schema"
+            reason = _NO_SCHEMA
         if len(starts) == 1:
             return self._bad(piece, view, int(starts[0]), int(ends[0]), reason)
         half = len(starts) // 2
@@ -369,7 +382,7 @@ class _TextAtWork:
         line, position = bytes(view[start:end]), piece.position + start
         decoder, context = self._decoder, self.context
         if self.fields is None and decoder.has_no_fields(line) and len(self._early) < _MOST_EARLY:
-            self._early.append((piece.connection, position, piece.received))
+            self._early.append((piece.connection, position, piece.received, line))
             return []
         policy: str = decoder.on_error
         if reason.startswith(_DRIFT):
