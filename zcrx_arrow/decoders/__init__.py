@@ -31,10 +31,11 @@ memory and hold it as undecoded batches do.
 """
 
 from zcrx_arrow.decoders._base import Decoder, DecodeStats, OnDrift, OnError, Rejected
+from zcrx_arrow.decoders._csv import Csv
 from zcrx_arrow.decoders._ipc import ArrowIpc
+from zcrx_arrow.decoders._ndjson import Ndjson
 from zcrx_arrow.decoders._records import Records
 from zcrx_arrow.decoders._split import Part, split
-from zcrx_arrow.decoders._text import Csv, Ndjson
 
 __all__ = [
     "ArrowIpc",

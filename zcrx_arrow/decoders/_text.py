@@ -9,24 +9,19 @@ by one, by halves, so that one bad row costs no more than some re-reading.
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow.config import one_of
 from zcrx_arrow.decoders._base import (
     Context,
     Decoder,
-    Decoding,
     OnDrift,
     OnError,
     check_keep,
@@ -42,7 +37,17 @@ if TYPE_CHECKING:
 
     from zcrx_arrow._raw import RawBatch
 
-__all__ = ["Csv", "Ndjson"]
+__all__ = [
+    "DRIFT",
+    "UNREADABLE",
+    "Piece",
+    "Text",
+    "TextAtWork",
+    "Unreadable",
+    "plain_lines",
+    "settled",
+    "tidy",
+]
 
 _ON_ERROR: Final[tuple[OnError, ...]] = ("fail", "null", "reject")
 _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
@@ -50,16 +55,14 @@ _EXTRA: Final = ("drift", "ignore")
 # A piece of this size is parsed where it lies, smaller ones are joined to it: a call of a parser
 # costs as much as copying several times as much.
 _APART: Final = (1 << 20) + (64 << 10)
-_UNREADABLE: Final = (pa.ArrowException, UnicodeError)
-_DEEPEST: Final = 64
+UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _NO_SCHEMA: Final = "nothing here tells a schema"
 _MOST_EARLY: Final = 10_000
-_LONG_LINE: Final = 64 << 10
-_DRIFT: Final = "drift: "
+DRIFT: Final = "drift: "
 
 
 @dataclass(slots=True)
-class _Piece:
+class Piece:
     """Whole lines of one connection that lie together."""
 
     connection: int
@@ -73,12 +76,12 @@ class _Piece:
         return memoryview(ffi.buffer(ffi.cast("char *", self.address), self.length))
 
 
-class _Unreadable(Exception):  # noqa: N818 - a state of the text, told to nobody outside
+class Unreadable(Exception):  # noqa: N818 - a state of the text, told to nobody outside
     """One row cannot be read; the text says why."""
 
 
-class _Text(Decoder):
-    """The options of both."""
+class Text(Decoder):
+    """The options of both, and what each must know of its format."""
 
     def __init__(
         self,
@@ -121,12 +124,12 @@ class _Text(Decoder):
         schema = pa.schema([field.with_nullable(True) for field in self.schema])
         try:
             self.parse(pa.py_buffer(row), schema, None)
-        except _UNREADABLE as error:
-            raise ConfigError(f"schema has a type that cannot be read: {_tidy(error)}") from None
+        except UNREADABLE as error:
+            raise ConfigError(f"schema has a type that cannot be read: {tidy(error)}") from None
 
     @abstractmethod
     def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """Parse lines to a schema; raises one of `_UNREADABLE`."""
+        """Parse lines to a schema; raises one of `UNREADABLE`."""
 
     @abstractmethod
     def infer(self, text: Any, state: Any) -> pa.Schema:
@@ -134,7 +137,7 @@ class _Text(Decoder):
 
     @abstractmethod
     def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
-        """Parse one line, with null for what cannot be read; raises `_Unreadable`."""
+        """Parse one line, with null for what cannot be read; raises `Unreadable`."""
 
     blank: bytes
     """Bytes of which a line consists that is none."""
@@ -151,16 +154,16 @@ class _Text(Decoder):
     def is_row(self, line: bytes) -> bool:
         """Whether a line that is not blank is one row for sure."""
 
-    def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
+    def begin(self, work: TextAtWork, piece: Piece) -> Piece | None:
         """See the first piece of a connection; gives what is left of it."""
         del work
         return piece
 
 
-class _TextAtWork:
+class TextAtWork:
     """A text decoder on one source."""
 
-    def __init__(self, decoder: _Text, context: Context, blocks: bool) -> None:
+    def __init__(self, decoder: Text, context: Context, blocks: bool) -> None:
         self._decoder, self.context, self._blocks = decoder, context, blocks
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
@@ -209,15 +212,15 @@ class _TextAtWork:
         batches: list[pa.RecordBatch] = []
         for connection, position, received, _ in early:
             table = pa.table([pa.nulls(1, field.type) for field in self.fields], self.fields)
-            piece = _Piece(connection, position, received, 0, 0)
+            piece = Piece(connection, position, received, 0, 0)
             batches += self._emit(table, [(piece, (np.array([0]), np.array([0])))])
         return batches
 
     # --- pieces ------------------------------------------------------------------------------
 
-    def _pieces(self, raw: RawBatch) -> list[_Piece]:
+    def _pieces(self, raw: RawBatch) -> list[Piece]:
         """Give the rows' payloads, those that lie together as one."""
-        pieces: list[_Piece] = []
+        pieces: list[Piece] = []
         for connection, position, received, address, length in raw.rows():
             last = pieces[-1] if pieces else None
             if (
@@ -229,15 +232,15 @@ class _TextAtWork:
             ):
                 last.length += length
             elif not self.context.is_dead(connection):
-                pieces.append(_Piece(connection, position, received, address, length))
+                pieces.append(Piece(connection, position, received, address, length))
         return pieces
 
-    def _groups(self, raw: RawBatch) -> list[list[_Piece]]:
+    def _groups(self, raw: RawBatch) -> list[list[Piece]]:
         """Give pieces that are parsed together: long ones alone."""
-        groups: list[list[_Piece]] = []
+        groups: list[list[Piece]] = []
         room = 0
         for found in self._pieces(raw):
-            piece: _Piece | None = found
+            piece: Piece | None = found
             if found.connection not in self.states:
                 self.states[found.connection] = None
                 piece = self._decoder.begin(self, found)
@@ -252,7 +255,7 @@ class _TextAtWork:
                 room = _APART - piece.length
         return groups
 
-    def _decode_group(self, group: list[_Piece]) -> list[pa.RecordBatch]:
+    def _decode_group(self, group: list[Piece]) -> list[pa.RecordBatch]:
         group = [piece for piece in group if not self.context.is_dead(piece.connection)]
         if not group:
             return []
@@ -268,7 +271,7 @@ class _TextAtWork:
         assert self.fields is not None  # noqa: S101 - _learn() has set it
         try:
             table = self._checked(self._decoder.parse(text, self.fields, state))
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._line_by_line(group)
         # A row a line, or the parser has seen ends of rows that are none (a CR, two objects).
         lines = None
@@ -279,9 +282,9 @@ class _TextAtWork:
                 return self._line_by_line(group)
         return self._emit(table, lines)
 
-    def _learn(self, group: list[_Piece], text: pa.Buffer, state: Any) -> bool:
+    def _learn(self, group: list[Piece], text: pa.Buffer, state: Any) -> bool:
         """Find the schema: from all of the text, or from the first line that makes sense."""
-        candidates: list[tuple[_Piece, Any]] = [(group[0], text)]
+        candidates: list[tuple[Piece, Any]] = [(group[0], text)]
         for piece in group:
             view = piece.view()
             starts, ends = self._lines(view)
@@ -293,7 +296,7 @@ class _TextAtWork:
             try:
                 fields = self._decoder.infer(part, state if part is text else piece.state)
                 with_origins(fields, self._decoder.keep)
-            except _UNREADABLE:
+            except UNREADABLE:
                 continue
             except ConfigError as error:  # a peer's names are no option of ours
                 if part is text:
@@ -315,7 +318,7 @@ class _TextAtWork:
         return table
 
     def _emit(
-        self, table: pa.Table, lines: list[tuple[_Piece, tuple[Any, Any]]] | None
+        self, table: pa.Table, lines: list[tuple[Piece, tuple[Any, Any]]] | None
     ) -> list[pa.RecordBatch]:
         schema = self.schema
         assert schema is not None  # noqa: S101 - see callers
@@ -338,7 +341,7 @@ class _TextAtWork:
 
     # --- where something cannot be read ------------------------------------------------------
 
-    def _line_by_line(self, group: list[_Piece]) -> list[pa.RecordBatch]:
+    def _line_by_line(self, group: list[Piece]) -> list[pa.RecordBatch]:
         batches: list[pa.RecordBatch] = []
         for piece in group:
             view = piece.view()
@@ -347,7 +350,7 @@ class _TextAtWork:
         return batches
 
     def _halves(
-        self, piece: _Piece, view: memoryview, starts: Any, ends: Any
+        self, piece: Piece, view: memoryview, starts: Any, ends: Any
     ) -> list[pa.RecordBatch]:
         """Parse lines; where that fails, each half of them, in order."""
         if not len(starts) or self.context.is_dead(piece.connection):
@@ -365,8 +368,8 @@ class _TextAtWork:
                 ):
                     return self._emit(table, lines)
                 reason = f"{table.num_rows} rows in {len(starts)} lines"
-            except _UNREADABLE as error:
-                reason = _tidy(error)
+            except UNREADABLE as error:
+                reason = tidy(error)
         else:
             reason = _NO_SCHEMA
         if len(starts) == 1:
@@ -376,7 +379,7 @@ class _TextAtWork:
         return first + self._halves(piece, view, starts[half:], ends[half:])
 
     def _bad(
-        self, piece: _Piece, view: memoryview, start: int, end: int, reason: str
+        self, piece: Piece, view: memoryview, start: int, end: int, reason: str
     ) -> list[pa.RecordBatch]:
         """Apply the policy to a line."""
         line, position = bytes(view[start:end]), piece.position + start
@@ -385,14 +388,14 @@ class _TextAtWork:
             self._early.append((piece.connection, position, piece.received, line))
             return []
         policy: str = decoder.on_error
-        if reason.startswith(_DRIFT):
-            context.drifted(piece.connection, reason.removeprefix(_DRIFT))
+        if reason.startswith(DRIFT):
+            context.drifted(piece.connection, reason.removeprefix(DRIFT))
             policy = decoder.on_drift
         if policy == "null" and self.fields is not None:
             try:
                 table = self._checked(decoder.lenient(line, self.fields, piece.state))
-            except (*_UNREADABLE, _Unreadable) as error:
-                reason = _tidy(error)
+            except (*UNREADABLE, Unreadable) as error:
+                reason = tidy(error)
             else:
                 context.stats.nulled_rows += 1
                 where = (np.array([start]), np.array([end]))
@@ -404,7 +407,7 @@ class _TextAtWork:
         return []
 
 
-def _each(lines: list[tuple[_Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
+def _each(lines: list[tuple[Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
     """Give the lines themselves."""
     for piece, (starts, ends) in lines:
         view = piece.view()
@@ -412,18 +415,10 @@ def _each(lines: list[tuple[_Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
             yield bytes(view[start:end])
 
 
-def _plain(text: pa.Buffer, first: str, last: str) -> int:
+def plain_lines(text: pa.Buffer, first: str, last: str) -> int:
     """Count lines, as `za_lines_plain` does."""
     data = ffi.cast("uint8_t *", text.address)
     return int(lib.za_lines_plain(data, text.size, ord(first), ord(last)))
-
-
-def _depth(text: pa.Buffer) -> int:
-    """At least how deep brackets are nested; those in strings count too."""
-    data = np.frombuffer(text, "u1")
-    steps = ((data == ord("[")) | (data == ord("{"))).astype("i8")
-    steps -= (data == ord("]")) | (data == ord("}"))
-    return int(np.max(np.cumsum(steps), initial=0))
 
 
 def _lines(view: memoryview, blank: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -439,12 +434,12 @@ def _lines(view: memoryview, blank: bytes) -> tuple[npt.NDArray[np.int64], npt.N
     return np.delete(starts, odd), np.delete(ends, odd)
 
 
-def _tidy(error: Exception) -> str:
+def tidy(error: Exception) -> str:
     text = re.sub(r"\s+", " ", str(error)).strip()
     return text[:300]
 
 
-def _settled(schema: pa.Schema) -> pa.Schema:
+def settled(schema: pa.Schema) -> pa.Schema:
     """Give what was inferred a form that later rows can keep to."""
     return pa.schema([pa.field(field.name, _settled_type(field.type)) for field in schema])
 
@@ -459,339 +454,3 @@ def _settled_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([(each.name, _settled_type(each.type)) for each in kind])
     return kind
-
-
-def _extra(line: Any, schema: pa.Schema) -> str:
-    """Name the field of a line that the schema has not."""
-    if line.size > _LONG_LINE:
-        return ""
-    try:
-        values = json.loads(bytes(line))
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(values, Mapping):
-        return ""
-    extra = sorted(set(values) - set(schema.names))
-    return f" {extra[0][:100]!r}" if extra else ""
-
-
-# `null` where a row should be: pyarrow (26) takes it for a row, and reads memory that is not there.
-_ROOT_NULL: Final = re.compile(rb"(?:^|[}\n])[ \t\r\n]*null")
-
-
-def _read_json(text: Any, read: Any, options: Any) -> pa.Table:
-    if _ROOT_NULL.search(text):
-        try:
-            value = json.loads(bytes(text))
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, Mapping):  # it may be in a string
-            raise pa.ArrowInvalid("null is no JSON object")
-    return pajson.read_json(pa.BufferReader(text), read, options)
-
-
-class Ndjson(_Text):
-    r"""
-    One JSON object a line.
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema, optional
-        Of the rows, by field name; what a row lacks is null. Without it, it is inferred from the
-        first rows that arrive together, and then fixed: better give one.
-    extra : {"drift", "ignore"}
-        A field that the schema does not have is drift, or is left out on purpose.
-    on_error, on_drift
-        See `zcrx_arrow.decoders`. With ``null``, each value that is not of its column's type is
-        null, and a line that is no JSON object is as with ``fail``.
-    keep : sequence of str or True
-        Columns to add: ``connection``, ``position``, ``received_at``.
-
-    Notes
-    -----
-    Parsed by `pyarrow.json`, with its rules: numbers do not come from strings, timestamps are ISO
-    8601. Blank lines are no rows. Format: RFC 8259, one value a line (ndjson.org).
-    """
-
-    def __init__(
-        self,
-        schema: pa.Schema | None = None,
-        *,
-        extra: str = "drift",
-        on_error: OnError = "fail",
-        on_drift: OnDrift = "fail",
-        keep: Any = (),
-    ) -> None:
-        super().__init__(schema, b"\n", extra, on_error, on_drift, keep)
-        self._read = pajson.ReadOptions(use_threads=False, block_size=1 << 30)
-        self._check_types(b"{}\n")
-
-    def start(self, context: Context, framing: Framing) -> Decoding:
-        """Begin with a source."""
-        return _TextAtWork(self, context, self.blocks(framing))
-
-    blank = b" \t\r"
-
-    def has_no_fields(self, line: bytes) -> bool:
-        """See `_Text`."""
-        return re.fullmatch(rb"\s*\{\s*\}\s*", line) is not None
-
-    def plain_lines(self, text: pa.Buffer) -> int:
-        """See `_Text`: valid JSON that ends an object cannot begin one on the next line."""
-        return _plain(text, "{", "}")
-
-    def is_row(self, line: bytes) -> bool:
-        """See `_Text`."""
-        text = line.strip(self.blank)
-        return text.startswith(b"{") and text.endswith(b"}") and b"\r" not in text
-
-    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `_Text`."""
-        del state
-        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
-            raise pa.ArrowInvalid("not UTF-8")
-        behaviour = "ignore" if self.extra == "ignore" else "error"
-        options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=behaviour)
-        try:
-            table = _read_json(text, self._read, options)
-        except pa.ArrowInvalid as error:
-            if "unexpected field" in str(error):
-                raise pa.ArrowInvalid(f"{_DRIFT}unexpected field{_extra(text, schema)}") from None
-            raise
-        return table.select(schema.names) if table.schema.names != schema.names else table
-
-    def infer(self, text: Any, state: Any) -> pa.Schema:
-        """See `_Text`."""
-        del state
-        # Types as deep as hostile text would have pyarrow recurse until its stack is gone.
-        if _depth(text) > _DEEPEST:
-            raise pa.ArrowInvalid(f"nested deeper than {_DEEPEST}")
-        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
-            raise pa.ArrowInvalid("not UTF-8")
-        schema = _read_json(text, self._read, None).schema
-        if not len(schema):
-            raise pa.ArrowInvalid("no field tells a schema")
-        return _settled(schema)
-
-    def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `_Text`."""
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _Unreadable(f"no JSON: {error}") from None
-        if not isinstance(values, Mapping):
-            raise _Unreadable("no JSON object")
-        extra = sorted(set(values) - set(schema.names))
-        if extra and self.extra != "ignore":
-            raise _Unreadable(f"unexpected field {extra[0]!r}")
-        columns = []
-        for field in schema:
-            one = pa.schema([field])
-            text = json.dumps({field.name: values.get(field.name)}).encode() + b"\n"
-            try:
-                column = self.parse(pa.py_buffer(text), one, state).column(0)
-            except _UNREADABLE:
-                column = pa.chunked_array([pa.nulls(1, field.type)])
-            columns.append(column)
-        return pa.Table.from_arrays(columns, schema=schema)
-
-
-class Csv(_Text):
-    r"""
-    Delimited text, one row a line.
-
-    Parameters
-    ----------
-    schema : pyarrow.Schema, optional
-        Of the rows. Without it, types are inferred from the first rows that arrive together, and
-        then fixed: better give one.
-    header : bool
-        Whether each connection's first line names its columns. They are matched by name; a
-        connection whose names are not the schema's is drift: with ``widen`` what is missing is
-        null. Without a header columns go by their order, and a schema is needed.
-    delimiter : str
-        One character between values.
-    quote : str or None
-        The character around values; doubled within them. A line break within quotes is not
-        supported: it ends the row.
-    null_values : sequence of str
-        What is null; also without quotes for strings.
-    extra : {"drift", "ignore"}
-        A column of the header that the schema does not have is drift, or is left out on purpose.
-    timestamp_formats : sequence of str
-        For ``strptime``; ISO 8601 if none.
-    on_error, on_drift, keep
-        See `Ndjson`.
-
-    Notes
-    -----
-    Parsed by `pyarrow.csv`. Format: RFC 4180, but lines may end with LF alone.
-    """
-
-    def __init__(
-        self,
-        schema: pa.Schema | None = None,
-        *,
-        header: bool = True,
-        delimiter: str = ",",
-        quote: str | None = '"',
-        null_values: Sequence[str] = ("", "NULL", "null", "NA", "NaN", "nan"),
-        extra: str = "drift",
-        timestamp_formats: Sequence[str] = (),
-        on_error: OnError = "fail",
-        on_drift: OnDrift = "fail",
-        keep: Any = (),
-    ) -> None:
-        super().__init__(schema, b"\n", extra, on_error, on_drift, keep)
-        if schema is None and not header:
-            raise ConfigError(
-                "Csv: without a header a schema is needed, since nothing names columns"
-            )
-        for name, value in (("delimiter", delimiter), ("quote", quote)):
-            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
-                raise ConfigError(f"Csv: {name}={value!r} must be one ASCII character")
-        if delimiter == quote:
-            raise ConfigError(f"Csv: delimiter and quote are both {delimiter!r}")
-        self._header = header
-        self._nulls, self._formats = list(null_values), list(timestamp_formats)
-        self._parse_options = pacsv.ParseOptions(
-            delimiter=delimiter, quote_char=quote if quote is not None else False
-        )
-        if schema is not None and self._nulls:
-            self._check_types(
-                (delimiter.join([self._nulls[0] or "NULL"] * len(schema)) + "\n").encode()
-            )
-
-    def start(self, context: Context, framing: Framing) -> Decoding:
-        """Begin with a source."""
-        return _TextAtWork(self, context, self.blocks(framing))
-
-    blank = b"\r"
-
-    def plain_lines(self, text: pa.Buffer) -> int:
-        """See `_Text`: a lone CR would end a row for the parser."""
-        last = bytes(memoryview(text)[-_LONG_LINE:]).rstrip(b"\n").rpartition(b"\n")
-        if not (last[1] or text.size <= _LONG_LINE) or not self._closed(last[2]):
-            return -1
-        return _plain(text, "\0", "\0")
-
-    def _closed(self, line: bytes) -> bool:
-        quote = self._parse_options.quote_char
-        return not quote or not line.count(quote.encode()) & 1
-
-    def is_row(self, line: bytes) -> bool:
-        """See `_Text`."""
-        return b"\r" not in line.removesuffix(b"\r") and self._closed(line)
-
-    def begin(self, work: _TextAtWork, piece: _Piece) -> _Piece | None:
-        """Take the header off."""
-        if not self._header:
-            return piece
-        view = piece.view()
-        text = bytes(view)
-        end = text.find(b"\n")
-        end = len(text) if end < 0 else end
-        try:
-            row = pacsv.read_csv(
-                pa.BufferReader(text[:end] + b"\n"),
-                pacsv.ReadOptions(autogenerate_column_names=True, use_threads=False),
-                self._parse_options,
-                pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
-            )
-            names = tuple(str(column[0].as_py()) for column in row.columns)
-        except _UNREADABLE as error:
-            work.context.fail(piece.connection, piece.position, f"no header: {_tidy(error)}")
-            return None
-        work.states[piece.connection] = names
-        if not self._fits(work, piece, names):
-            return None
-        used = min(end + 1, piece.length)
-        piece.position += used
-        piece.address += used
-        piece.length -= used
-        return piece
-
-    def _fits(self, work: _TextAtWork, piece: _Piece, names: tuple[str, ...]) -> bool:
-        if len(set(names)) != len(names):
-            work.context.fail(piece.connection, piece.position, "a column name comes twice")
-            return False
-        if work.fields is None:
-            return True
-        missing = [name for name in work.fields.names if name not in names]
-        extra = [name for name in names if name not in work.fields.names]
-        if self.extra == "ignore":
-            extra = []
-        if not missing and not extra:
-            return True
-        what = f"columns missing: {missing}, not expected: {extra}"
-        work.context.drifted(piece.connection, what)
-        nullable = all(work.fields.field(name).nullable for name in missing)
-        if self.on_drift == "widen" and not extra and nullable:
-            return True
-        if self.on_drift == "reject":
-            # Every row of it goes aside: no line fits these names.
-            work.states[piece.connection] = ("", *names)
-            return True
-        work.context.fail(piece.connection, piece.position, what)
-        return False
-
-    def _options(self, schema: pa.Schema | None, state: Any) -> tuple[Any, Any]:
-        if state and not state[0] and schema is not None:
-            raise pa.ArrowInvalid(f"{_DRIFT}the header is not the schema's: {list(state[1:])}")
-        names = list(state) if self._header and state else (schema.names if schema else None)
-        read = pacsv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 30)
-        convert = pacsv.ConvertOptions(
-            null_values=self._nulls,
-            strings_can_be_null=True,
-            timestamp_parsers=self._formats or None,
-            column_types=schema,
-            include_columns=schema.names if schema else None,
-            include_missing_columns=True,
-        )
-        return read, convert
-
-    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `_Text`."""
-        read, convert = self._options(schema, state)
-        return pacsv.read_csv(pa.BufferReader(text), read, self._parse_options, convert)
-
-    def infer(self, text: Any, state: Any) -> pa.Schema:
-        """See `_Text`."""
-        read, convert = self._options(None, state)
-        return _settled(
-            pacsv.read_csv(pa.BufferReader(text), read, self._parse_options, convert).schema
-        )
-
-    def lenient(self, line: bytes, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `_Text`."""
-        texts = pa.schema([pa.field(field.name, pa.string()) for field in schema])
-        read, convert = self._options(texts, state)
-        row = pacsv.read_csv(pa.BufferReader(line + b"\n"), read, self._parse_options, convert)
-        if row.num_rows != 1:
-            raise _Unreadable(f"{row.num_rows} rows in a line")
-        columns = []
-        for field, column in zip(schema, row.columns, strict=True):
-            value = column[0].as_py()
-            columns.append(self._value(value, field))
-        return pa.Table.from_arrays(columns, schema=schema)
-
-    def _value(self, value: str | None, field: pa.Field) -> pa.ChunkedArray:
-        if value is None:
-            return pa.chunked_array([pa.nulls(1, field.type)])
-        quote = self._parse_options.quote_char or '"'
-        text = quote + value.replace(quote, quote * 2) + quote
-        convert = pacsv.ConvertOptions(
-            column_types={field.name: field.type},
-            null_values=self._nulls,
-            strings_can_be_null=True,
-            timestamp_parsers=self._formats or None,
-        )
-        try:
-            return pacsv.read_csv(
-                pa.BufferReader(text.encode() + b"\n"),
-                pacsv.ReadOptions(column_names=[field.name], use_threads=False),
-                pacsv.ParseOptions(quote_char=quote),
-                convert,
-            ).column(0)
-        except _UNREADABLE:
-            return pa.chunked_array([pa.nulls(1, field.type)])
