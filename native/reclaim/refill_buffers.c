@@ -7,6 +7,8 @@
 #include "../rx/area.h"
 #include "lease.h"
 
+#define NEAR_BYTES (16U << 20) /* of chunks in the order of their addresses: about a third cache */
+
 void za_buffers_fini(struct za_buffers *buffers)
 {
 	free(buffers->stack);
@@ -33,17 +35,20 @@ static bool is_free(const struct za_buffers *buffers, uint32_t chunk)
 
 /* The first free chunk behind the last one, around the end of the area: as long as they come back in
  * about the order in which they went out, that is the one right behind it. There is a free one. */
-static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks)
+static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks, uint32_t near)
 {
 	uint32_t chunk = buffers->last;
 
+	/* Far enough: what is near the beginning is still in cache, if nobody holds it. */
+	if (chunk + 1 >= near && is_free(buffers, 0))
+		return 0;
 	do
 		chunk = chunk + 1 < chunks ? chunk + 1 : 0;
 	while (!is_free(buffers, chunk));
 	return chunk;
 }
 
-static uint32_t pop(struct za_buffers *buffers, uint32_t chunks)
+static uint32_t pop(struct za_buffers *buffers, uint32_t chunks, uint32_t near)
 {
 	uint32_t chunk, top = buffers->stack[buffers->free - 1];
 
@@ -51,7 +56,7 @@ static uint32_t pop(struct za_buffers *buffers, uint32_t chunks)
 		buffers->free--;
 		return top;
 	}
-	chunk = next_behind(buffers, chunks);
+	chunk = next_behind(buffers, chunks, near);
 	/* The top takes its place. */
 	buffers->stack[buffers->place[chunk]] = top;
 	buffers->place[top] = buffers->place[chunk];
@@ -159,12 +164,13 @@ void za_buffers_offer(struct za_area *area, uint32_t window)
 {
 	struct za_refill *refill = &area->refill;
 	struct za_buffers *buffers = &refill->buffers;
+	uint32_t near = NEAR_BYTES >> area->chunk_shift;
 	uint16_t before = buffers->tail;
 
 	pthread_mutex_lock(&refill->lock);
 	while (buffers->offered < window && buffers->free &&
 	       !buffers->slots[buffers->tail & (buffers->entries - 1)].offered) {
-		write_entry(buffers, area, pop(buffers, area->chunks));
+		write_entry(buffers, area, pop(buffers, area->chunks, near));
 		buffers->offered++;
 	}
 	if (buffers->offered)
