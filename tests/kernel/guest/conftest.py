@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def huge_pages():
-    """Enough for two areas of 16 MiB: the kernel lets go of one a moment after its ring is closed."""
+def reserved_huge_pages():
     pages = Path("/proc/sys/vm/nr_hugepages")
     pages.write_text("16")
     assert int(pages.read_text()) == 16
     yield
     pages.write_text("0")
+
+
+@pytest.fixture
+def huge_pages(reserved_huge_pages):
+    """Free ones: the kernel lets go of an area's a moment after its ring is closed."""
+    yield
+    deadline = time.monotonic() + 30
+    while "HugePages_Free:       16\n" not in Path("/proc/meminfo").read_text():
+        assert time.monotonic() < deadline, "an area's huge pages did not come back"
+        time.sleep(0.02)
 
 
 @pytest.fixture
