@@ -12,12 +12,12 @@ many rows are wanted, and must honour all of them, since Polars does not look ag
 from __future__ import annotations
 
 import errno
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from zcrx_arrow.errors import UnsupportedError, ZcrxError
+from zcrx_arrow.connectors.reading import Reading, Selected
+from zcrx_arrow.errors import UnsupportedError
 
 try:
     import polars as pl
@@ -80,7 +80,7 @@ def scan(source: Any, *, again: bool = False) -> pl.LazyFrame:
         From the query: if the source was read already, or fails.
     """
     schema = _schema_of(source.schema)
-    reading = _Reading(source, again)
+    reading = Reading(source, again=again, step="scan")
 
     def pull(
         columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _size: int | None
@@ -91,41 +91,6 @@ def scan(source: Any, *, again: bool = False) -> pl.LazyFrame:
             reading.check(query)
 
     return register_io_source(pull, schema=schema, explain_name="zcrx-arrow")
-
-
-class _Reading:
-    """Sees to it that nobody reads a feed twice, or two at a time, without knowing."""
-
-    def __init__(self, source: Any, again: bool) -> None:
-        self._source, self._again = source, again
-        self._lock = threading.Lock()
-        self._queries = 0
-
-    def begin(self) -> int:
-        """Begin a query; gives its number."""
-        with self._lock:
-            if self._queries and not self._again:
-                raise self._refusal("was read by a query before")
-            self._queries += 1
-            return self._queries
-
-    def check(self, query: int) -> None:
-        """
-        See that no later query has taken over.
-
-        One that has found its rows is often left as it is by Polars, neither ended nor going on.
-        """
-        if query != self._queries:
-            raise self._refusal("is being read by another query")
-
-    def _refusal(self, why: str) -> ZcrxError:
-        return ZcrxError(
-            errno.EBUSY,
-            f"{self._source!r} {why}; its rows come once",
-            step="scan",
-            remedy="Collect what you need in one query, or scan(source, again=True) to go on where "
-            "the last one stopped.",
-        )
 
 
 def _schema_of(schema: pa.Schema) -> pl.Schema:
@@ -158,7 +123,7 @@ def _pull(
     if columns is not None and predicate is not None:
         needed = columns + [name for name in predicate.meta.root_names() if name not in columns]
     left = n_rows
-    with _Selected(source, needed) as batches:
+    with Selected(source, needed) as batches:
         while left is None or left > 0:
             batch = next(batches, None)
             if batch is None:
@@ -173,20 +138,3 @@ def _pull(
                 frame = frame.head(left)
                 left -= frame.height
             yield frame if columns is None else frame.select(columns)
-
-
-class _Selected:
-    """Iterates over a source; one that can is asked to decode these columns only."""
-
-    def __init__(self, source: Any, columns: list[str] | None) -> None:
-        self._source, self._columns = source, columns
-        self._select = getattr(source, "_select", None)
-
-    def __enter__(self) -> Iterator[pa.RecordBatch]:
-        if self._select is not None and self._columns is not None:
-            self._select(self._columns)
-        return iter(self._source)
-
-    def __exit__(self, *_: object) -> None:
-        if self._select is not None and self._columns is not None:
-            self._select(None)
