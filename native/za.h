@@ -356,7 +356,7 @@ enum za_field_kind {
 
 enum za_field_check {
 	ZA_CHECK_NONE = 0,
-	ZA_CHECK_UTF8 = 1,  /* ZA_FIELD_TEXT must be well-formed */
+	ZA_CHECK_UTF8 = 1,  /* TEXT, VIEW: must be well-formed */
 	ZA_CHECK_BELOW = 2, /* the integer must be from 0 to less than `below` */
 };
 
@@ -365,8 +365,9 @@ struct za_field {
 	const uint32_t *offsets; /* of each element in the record, `elements` of them */
 	uint32_t elements;       /* a record; >= 1 */
 	uint32_t column;
+	ZA_FIELD_VIEW = 4, /* of up to 12 bytes, the same; views of 16 bytes that hold them */
 	uint32_t bytes;      /* of an element in the record */
-	uint32_t out_bytes;  /* COPY: as `bytes`; WIDE: 8 or 16 */
+	uint32_t out_bytes;  /* COPY: as `bytes`; WIDE: 8 or 16; VIEW: 16 */
 	uint8_t kind;        /* enum za_field_kind */
 	uint8_t check;       /* enum za_field_check */
 	bool swap;           /* the other byte order than this machine's */
@@ -447,10 +448,20 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 int za_records_flat(const struct za_records *records, const struct ArrowArray *batch,
 		    struct ArrowArray *out);
 
-/* Whether lines can be told without a parser: each begins with `first` and ends with `last` (0: any),
- * but for a CR. Returns how many there are that are not empty; -1: one is not so, or a CR stands
- * elsewhere. Any thread. */
-int64_t za_lines_plain(const uint8_t *data, size_t len, uint8_t first, uint8_t last);
+/* What a line begins and ends with (0: anything; a CR at its end aside), and the quote (0: none). */
+struct za_text_kind {
+	uint8_t first, last, quote;
+};
+struct za_text_look {
+	int64_t lines; /* that are not empty; -1: one does not begin or end so, or has a CR inside */
+	uint8_t utf8;  /* well-formed */
+	uint8_t quoted;      /* the quote occurs */
+	uint8_t null_behind; /* of objects: `null` stands behind a } and JSON's white space, in a
+			      * string or not */
+};
+/* Looks at lines of text without parsing them. Any thread. */
+void za_text_look(const uint8_t *data, size_t len, const struct za_text_kind *kind,
+		  struct za_text_look *out);
 /* True if these bytes are well-formed UTF-8 (Unicode 15, table 3-7). Any thread. */
 bool za_utf8_valid(const uint8_t *data, size_t len);
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
-from zcrx_arrow import _interrupt
+from zcrx_arrow import _events, _interrupt
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow.config import (
     COPY_OUT,
@@ -34,8 +33,6 @@ from zcrx_arrow.framing import ArrowIpc, Framing, Raw, to_core
 from zcrx_arrow.nic import preflight
 
 __all__ = ["Options", "Transport", "check", "error_of", "open_core"]
-
-log = logging.getLogger("zcrx_arrow")
 
 Transport = Literal["auto", "zcrx", "copy", "nodev"]
 _TRANSPORTS: Final[tuple[Transport, ...]] = ("auto", "zcrx", "copy", "nodev")
@@ -127,7 +124,7 @@ class Options:
         batching, limits = self.batching, self.limits
         size = parse_size(memory.size, "area.size")
         max_bytes = (
-            max(1, min(1 << 20, size // 8))
+            max(1, min(2 << 20 if self.blocks else 1 << 20, size // 8))
             if batching.max_bytes is None
             else parse_size(batching.max_bytes, "batching.max_bytes")
         )
@@ -155,7 +152,7 @@ class Options:
         to_core(self.framing, config, blocks=self.blocks)
         config.transport = _KINDS[transport]
         config.huge_pages = memory.huge_pages
-        config.adjacent_chunks = isinstance(self.framing, ArrowIpc)
+        config.adjacent_chunks = self.blocks or isinstance(self.framing, ArrowIpc)
         if transport != "copy":
             self._zcrx_to_core(config)
         return config
@@ -189,9 +186,16 @@ def open_core(options: Options, name: str, accept_limit: int) -> Any:
                 raise
             reasons.append(f"not {transport}: {error}")
         else:
-            log.info("%s: transport %s", name, _describe(handle))
+            _events.info(
+                "transport",
+                name,
+                "transport %s",
+                _describe(handle),
+                transport=transport,
+                chunk_bytes=lib.za_source_chunk_bytes(handle),
+            )
             for reason in reasons:
-                log.warning("%s: %s", name, reason)
+                _events.warning("transport_passed_over", name, "%s", reason, reason=reason)
             _interrupt.install()
             return handle
     raise AssertionError(options.candidates)

@@ -65,17 +65,10 @@ static inline bool is_null(const struct za_field *field, const uint8_t *at)
 	return field->has_null && read_integer(at, field->bytes, field->swap) == field->null_value;
 }
 
-static uint32_t trimmed(const uint8_t *text, uint32_t bytes)
-{
-	while (bytes && (!text[bytes - 1] || text[bytes - 1] == ' '))
-		bytes--;
-	return bytes;
-}
-
 static bool value_is_good(const struct za_field *field, const uint8_t *at)
 {
 	if (field->check == ZA_CHECK_UTF8)
-		return za_utf8_valid(at, trimmed(at, field->bytes));
+		return za_text_is_good(at, field->bytes);
 	if (field->check == ZA_CHECK_BELOW)
 		return is_null(field, at) || read_wide(field, at) < field->below;
 	return true;
@@ -99,6 +92,9 @@ static void write_value(const struct za_field *field, const uint8_t *at, struct 
 	case ZA_FIELD_BOOL:
 		set_bit(column->values, to, *at != 0);
 		return;
+	case ZA_FIELD_VIEW:
+		za_text_view(field, at, column, to);
+		return;
 	case ZA_FIELD_WIDE:
 		wide[0] = read_wide(field, at);
 		wide[1] = field->is_signed && wide[0] >> 63 ? UINT64_MAX : 0;
@@ -116,12 +112,10 @@ static void write_value(const struct za_field *field, const uint8_t *at, struct 
 static void write_text(const struct za_field *field, const uint8_t *at, bool valid,
 		       struct za_column *column, uint64_t to)
 {
-	uint32_t bytes = valid ? trimmed(at, field->bytes) : 0;
-
-	if (bytes)
-		memcpy(column->values + column->bytes, at, bytes);
-	column->bytes += bytes;
-	column->offsets[to + 1] = (int32_t)column->bytes;
+	if (valid)
+		za_text_append(field, at, column, to);
+	else
+		column->offsets[to + 1] = (int32_t)column->bytes;
 }
 
 static void write_validity(struct za_column *column, uint64_t to, bool valid)
@@ -187,6 +181,10 @@ static void fill_field(struct decoding *d, const struct za_field *field)
 		for (uint32_t e = 0; e < field->elements; e++)
 			za_records_move(group, field, field->offsets[e], column,
 					d->rows * field->elements + e, field->elements);
+		return;
+	}
+	if ((field->kind == ZA_FIELD_TEXT || field->kind == ZA_FIELD_VIEW) && !column->validity) {
+		za_records_text(group, field, column, d->rows);
 		return;
 	}
 	for (uint32_t i = 0; i < group->n; i++)
@@ -332,21 +330,40 @@ static bool add_record(struct decoding *d, const uint8_t *record, uint32_t bytes
 	return true;
 }
 
-/* The short way: records that need no looking at, whose origin nobody asked for. */
-static void add_block(struct decoding *d, const uint8_t *block, uint32_t n)
+static bool group_is_good(const struct za_record_group *group, const struct za_layout *layout)
 {
-	uint32_t size = d->records->block_bytes;
+	uint32_t field;
+
+	for (uint32_t i = 0; i < group->n; i++)
+		if (check_values(layout, group->at[i], &field))
+			return false;
+	return true;
+}
+
+/*
+ * The short way: records of one layout, whose origin nobody asked for. Takes as many as are good a
+ * group at a time; gives how many. What follows must go the other way.
+ */
+static uint32_t add_block(struct decoding *d, const uint8_t *block, uint32_t n, bool checked)
+{
+	uint32_t size = d->records->block_bytes, taken = 0;
 	struct za_record_group *group = &d->group;
 
+	flush(d);
 	group->step = size;
-	for (; n; n -= group->n, block += (size_t)group->n * size) {
-		group->n = n < GROUP ? n : GROUP;
+	while (taken < n) {
+		group->n = n - taken < GROUP ? n - taken : GROUP;
 		for (uint32_t i = 0; i < group->n; i++)
-			group->at[i] = block + (size_t)i * size;
+			group->at[i] = block + (size_t)(taken + i) * size;
+		if (checked && !group_is_good(group, &d->records->layouts[0]))
+			break;
 		memset(group->layout, 0, group->n);
 		flush_group(d);
+		taken += group->n;
 	}
 	group->step = 0;
+	group->n = 0;
+	return taken;
 }
 
 static bool plain(const struct decoding *d)
@@ -354,8 +371,7 @@ static bool plain(const struct decoding *d)
 	const struct za_records *records = d->records;
 
 	return records->block_bytes && records->discriminator < 0 &&
-	       records->layouts[0].bytes == records->block_bytes &&
-	       !has_checks(records, &records->layouts[0]) && !d->origins->connections &&
+	       records->layouts[0].bytes == records->block_bytes && !d->origins->connections &&
 	       !d->origins->positions && !d->origins->received;
 }
 
@@ -390,6 +406,7 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 		.room = room,
 	};
 	bool short_way = plain(&d), more = room > 0;
+	bool checked = has_checks(records, &records->layouts[0]);
 
 	for (uint32_t i = 0; i < records->n_columns; i++) {
 		columns[i].nulls = columns[i].bytes = 0;
@@ -397,7 +414,7 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 			columns[i].offsets[0] = 0;
 	}
 	for (int64_t row = 0; row < payload->length && more; row++) {
-		uint32_t bytes, step;
+		uint32_t bytes, step, at = 0;
 		const uint8_t *data = payload_of(payload, row, &bytes);
 		struct origin origin = {
 			connections[row + batch->children[1]->offset],
@@ -405,13 +422,13 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 			received[row + batch->children[3]->offset],
 		};
 
-		if (short_way) {
-			add_block(&d, data, bytes / records->block_bytes);
-			d.group.n = 0;
-			continue;
-		}
 		step = records->block_bytes ? records->block_bytes : bytes;
-		for (uint32_t at = 0; more && (at < bytes || (!step && !at)); at += step) {
+		for (; more && (at < bytes || (!step && !at)); at += step) {
+			/* Where something is bad, a group one by one. */
+			if (short_way && at % (GROUP * step) == 0)
+				at += step * add_block(&d, data + at, (bytes - at) / step, checked);
+			if (step > bytes - at)
+				break;
 			more = add_record(&d, data + at, step, (uint64_t)row, at, &origin);
 			if (!step)
 				break;

@@ -86,6 +86,10 @@ static struct shape choose_shape(struct input *input)
 		shape.has_null = false;
 		shape.check =
 			shape.kind == ZA_FIELD_TEXT && size & 1 ? ZA_CHECK_UTF8 : ZA_CHECK_NONE;
+		if (shape.kind == ZA_FIELD_TEXT && size & 2) {
+			shape.kind = ZA_FIELD_VIEW;
+			shape.out_bytes = 16;
+		}
 	}
 	for (uint32_t i = 0; shape.has_null && i < 8; i++)
 		shape.null_value |= (uint64_t)take(input) << 8 * i;
@@ -118,6 +122,8 @@ static void choose_field(struct input *input, const struct shape *shape, uint32_
 		field->bytes = 1 + (options >> 2) % 8;
 	else if (shape->kind == ZA_FIELD_TEXT)
 		field->bytes = take_size(input) % 300 + 1;
+	else if (shape->kind == ZA_FIELD_VIEW)
+		field->bytes = 1 + (options >> 2) % 12;
 	field->null_value = shape->null_value;
 	if (field->bytes < 8)
 		field->null_value &= (1ULL << 8 * field->bytes) - 1;
@@ -445,6 +451,9 @@ static void check_fixed(const struct shape *shape, const struct za_field *field,
 
 		memcpy(expected, &low, sizeof(low));
 		memset(expected + 8, field->is_signed && low >> 63 ? 255 : 0, 8);
+	} else if (at && shape->kind == ZA_FIELD_VIEW) {
+		expected[0] = (uint8_t)text_bytes(field, at);
+		memcpy(expected + 4, at, expected[0]);
 	} else if (at) {
 		for (uint32_t i = 0; i < field->bytes; i++)
 			expected[i] = at[field->swap ? field->bytes - 1 - i : i];

@@ -17,7 +17,7 @@ import zcrx_arrow as zc
 from tests.conftest import eventually
 from zcrx_arrow import decoders, framing
 from zcrx_arrow.connectors import polars_source
-from zcrx_arrow.errors import UnsupportedError, ZcrxError
+from zcrx_arrow.errors import FramingError, UnsupportedError, ZcrxError
 
 ROW = np.dtype([("key", "<u4"), ("value", "<f8"), ("text", "S8"), ("parts", "<i2", (2,))])
 
@@ -78,6 +78,37 @@ def test_columns_that_are_not_asked_for_are_not_decoded():
     bad["text"] = b"\xff\xfe"  # would close the connection if anybody looked
     lazy = polars_source.scan(zc.decode(bad.tobytes(), LAYOUT))
     assert lazy.select(pl.col("key").sum()).collect().item() == 24
+
+
+TEXT = pa.schema([("a", pa.int64()), ("b", pa.string()), ("c", pa.float64())])
+
+
+@pytest.mark.parametrize(
+    ("decoder", "data"),
+    [
+        (decoders.Csv(TEXT, header=False), b"1,x,oops\n2,y,no\n"),
+        (decoders.Csv(TEXT, keep=["position"]), b"c,b,a\noops,x,1\nno,y,2\n"),
+        (
+            decoders.Ndjson(TEXT, extra="ignore"),
+            b'{"a":1,"b":"x","c":"oops"}\n{"z":0,"c":[],"a":2}\n',
+        ),
+    ],
+    ids=["csv", "header", "ndjson"],
+)
+def test_text_of_columns_that_are_not_asked_for_is_not_read(decoder, data):
+    lazy = polars_source.scan(zc.decode(data, decoder))
+    assert lazy.select("a").collect()["a"].to_list() == [1, 2]
+    lazy = polars_source.scan(zc.decode(data, decoder))
+    assert lazy.select(pl.len()).collect().item() == 2
+    with pytest.raises(FramingError, match="position"):
+        polars_source.scan(zc.decode(data, decoder)).collect()
+
+
+def test_a_missing_field_is_seen_in_columns_that_are_not_asked_for():
+    """Without ``extra="ignore"`` every field of an object is looked at."""
+    lazy = polars_source.scan(zc.decode(b'{"a":1,"z":2}\n', decoders.Ndjson(TEXT)))
+    with pytest.raises(FramingError, match="unexpected field"):
+        lazy.select("a").collect()
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])

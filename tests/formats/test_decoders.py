@@ -216,8 +216,36 @@ def test_text_is_trimmed(kind, data):
     table = decode(stream, de.Records(dtype, types={"s": pa.string()}))
     assert [each.encode() for each in table["s"].to_pylist()] == trimmed
     table["s"].combine_chunks().validate(full=True)
+    table["s"].combine_chunks().validate(full=True)
     table = decode(stream, de.Records(dtype, types={"s": pa.binary()}))
     assert table["s"].to_pylist() == trimmed
+    if size <= 12:
+        for made in (pa.string_view(), pa.binary_view()):
+            views = decode(stream, de.Records(dtype, types={"s": made}))["s"].combine_chunks()
+            views.validate(full=True)
+            assert views.type == made
+            assert views.cast(pa.binary()).to_pylist() == trimmed
+
+
+@pytest.mark.parametrize("made", [pa.string(), pa.string_view()])
+def test_bad_text_among_many_good_ones(made):
+    """Good records are taken by groups; those around a bad one, one by one."""
+    dtype = np.dtype([("n", "<u4"), ("s", "S8")])
+    rows = np.zeros(3000, dtype)
+    rows["n"] = np.arange(3000)
+    rows["s"] = [b"row%d" % n for n in range(3000)]
+    bad = [0, 255, 256, 1000, 2047, 2999]
+    rows["s"][bad] = b"ok\xff"
+    replay = zc.decode(rows.tobytes(), de.Records(dtype, types={"s": made}, on_error="reject"))
+    table = replay.read_all()
+    assert table["n"].to_pylist() == [n for n in range(3000) if n not in bad]
+    assert table["s"].cast(pa.string()).to_pylist() == [
+        f"row{n}" for n in range(3000) if n not in bad
+    ]
+    assert replay.rejected.take()["position"].to_pylist() == [12 * n for n in bad]
+    nulls = decode(rows.tobytes(), de.Records(dtype, types={"s": made}, on_error="null"))
+    assert nulls["s"].is_null().to_pylist() == [n in bad for n in range(3000)]
+    assert nulls["n"].to_pylist() == list(range(3000))
 
 
 @pytest.mark.parametrize("kind", ["S256", "S300", "V70000"])
@@ -508,6 +536,7 @@ TEXT = pa.schema([("n", pa.int64())])
         (lambda: de.Records(N, types={"n": pa.int8()}), "cannot be made of"),
         (lambda: de.Records(N, types={"n": pa.string()}), "cannot be made of"),
         (lambda: de.Records(N, types={"s": pa.int64()}), "cannot be made of"),
+        (lambda: de.Records([("s", "S13")], types={"s": pa.string_view()}), "too long for"),
         (lambda: de.Records(N, types={"n": pa.decimal128(9, 2)}), "needs decimal128 of 10 digits"),
         (lambda: de.Records([("v", "V9")], types={"v": pa.int64()}), "cannot be made of"),
         (lambda: de.Records(N, byteorder="middle"), "byteorder"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from zcrx_arrow._native import ffi
 from zcrx_arrow.decoders._text import (
     DRIFT,
     UNREADABLE,
@@ -15,7 +16,7 @@ from zcrx_arrow.decoders._text import (
     Text,
     TextAtWork,
     Unreadable,
-    plain_lines,
+    look,
     settled,
     tidy,
 )
@@ -93,6 +94,8 @@ class Csv(Text):
         self._parse_options = pacsv.ParseOptions(
             delimiter=delimiter, quote_char=quote if quote is not None else False
         )
+        self._unquoted = pacsv.ParseOptions(delimiter=delimiter, quote_char=False)
+        self._kind = ffi.new("struct za_text_kind *", [0, 0, ord(quote or "\0")])
         if schema is not None and self._nulls:
             self._check_types(
                 (delimiter.join([self._nulls[0] or "NULL"] * len(schema)) + "\n").encode()
@@ -104,12 +107,13 @@ class Csv(Text):
 
     blank = b"\r"
 
-    def plain_lines(self, text: pa.Buffer) -> int:
-        """See `Text`: a lone CR would end a row for the parser."""
-        last = bytes(memoryview(text)[-_LONG_LINE:]).rstrip(b"\n").rpartition(b"\n")
-        if not (last[1] or text.size <= _LONG_LINE) or not self._closed(last[2]):
-            return -1
-        return plain_lines(text, "\0", "\0")
+    def _rows(self, text: pa.Buffer, found: Any) -> int:
+        """Count rows where each line is one: a quote that is not closed would join two."""
+        if found.quoted:
+            last = bytes(memoryview(text)[-_LONG_LINE:]).rstrip(b"\n").rpartition(b"\n")
+            if not (last[1] or text.size <= _LONG_LINE) or not self._closed(last[2]):
+                return -1
+        return int(found.lines)
 
     def _closed(self, line: bytes) -> bool:
         quote = self._parse_options.quote_char
@@ -171,7 +175,11 @@ class Csv(Text):
         work.context.fail(piece.connection, piece.position, what)
         return False
 
-    def _options(self, schema: pa.Schema | None, state: Any) -> tuple[Any, Any]:
+    leaves_out = True
+
+    def _options(
+        self, schema: pa.Schema | None, state: Any, wanted: pa.Schema | None = None
+    ) -> tuple[Any, Any]:
         if state and not state[0] and schema is not None:
             raise pa.ArrowInvalid(f"{DRIFT}the header is not the schema's: {list(state[1:])}")
         names = list(state) if self._header and state else (schema.names if schema else None)
@@ -181,15 +189,23 @@ class Csv(Text):
             strings_can_be_null=True,
             timestamp_parsers=self._formats or None,
             column_types=schema,
-            include_columns=schema.names if schema else None,
+            include_columns=(wanted or schema).names if schema else None,
             include_missing_columns=True,
         )
         return read, convert
 
-    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `Text`."""
-        read, convert = self._options(schema, state)
-        return pacsv.read_csv(pa.BufferReader(text), read, self._parse_options, convert)
+    def parse(
+        self, text: Any, schema: pa.Schema, state: Any, wanted: pa.Schema | None = None
+    ) -> tuple[pa.Table, int]:
+        """See `Text`: a lone CR would end a row for the parser."""
+        read, convert = self._options(schema, state, wanted)
+        found = look(text, self._kind)
+        # What was looked at as a whole need not be looked at value by value.
+        convert.check_utf8 = not found.utf8
+        parse = self._parse_options if found.quoted else self._unquoted
+        # The streaming reader costs less to begin with than read_csv().
+        table = pacsv.open_csv(pa.BufferReader(text), read, parse, convert).read_all()
+        return table, self._rows(text, found)
 
     def infer(self, text: Any, state: Any) -> pa.Schema:
         """See `Text`."""

@@ -39,6 +39,8 @@ _NUMBERS: Final = {
 }
 # Digits of the largest number in so many bytes: a decimal must have as many.
 _DIGITS: Final = {1: 3, 2: 5, 3: 8, 4: 10, 5: 13, 6: 15, 7: 17, 8: 20}
+_NO_NULLS: Final = (lib.ZA_FIELD_TEXT, lib.ZA_FIELD_VIEW, lib.ZA_FIELD_BOOL)
+_INLINE: Final = 12  # bytes that a view holds itself
 _LONG_WIDTHS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
@@ -142,7 +144,7 @@ class Layout:
         if null is None and dtype.kind in "mM":
             null = -(2**63)  # NaT
         if null is not None:
-            if kind in (lib.ZA_FIELD_TEXT, lib.ZA_FIELD_BOOL) or dtype.itemsize not in _LONG_WIDTHS:
+            if kind in _NO_NULLS or dtype.itemsize not in _LONG_WIDTHS:
                 raise ConfigError(
                     f"Records: nulls={{{path!r}: ...}} needs a field that is a number"
                 )
@@ -193,9 +195,8 @@ def _conversion(
         return *natural[:3], wanted
     integral = dtype.kind in "iu" or (dtype.kind == "V" and dtype.itemsize in _LONG_WIDTHS)
     none = lib.ZA_CHECK_NONE
-    if dtype.kind in "SV" and (pa.types.is_string(wanted) or pa.types.is_binary(wanted)):
-        check = lib.ZA_CHECK_UTF8 if pa.types.is_string(wanted) else none
-        return lib.ZA_FIELD_TEXT, check, 0, wanted
+    if dtype.kind in "SV" and (text := _text(path, dtype, wanted)):
+        return text
     if integral and pa.types.is_decimal128(wanted):
         if wanted.precision < min(_DIGITS[dtype.itemsize], 19 if dtype.kind == "i" else 20):
             raise ConfigError(
@@ -218,8 +219,29 @@ def _conversion(
     raise ConfigError(
         f"Records: types={{{path!r}: {wanted}}} cannot be made of {dtype}",
         remedy="Integers become int64, uint64, decimal128, timestamp, time64 or duration; bytes "
-        "become string or binary, without trailing NULs and blanks.",
+        "become string or binary, up to 12 of them string_view or binary_view, without trailing "
+        "NULs and blanks.",
     )
+
+
+def _text(
+    path: str, dtype: np.dtype[Any], wanted: pa.DataType
+) -> tuple[int, int, int, pa.DataType] | None:
+    """Choose how bytes become text; None if it is none that is wanted."""
+    plain = pa.types.is_string(wanted) or pa.types.is_binary(wanted)
+    view = pa.types.is_string_view(wanted) or pa.types.is_binary_view(wanted)
+    if not plain and not view:
+        return None
+    if view and dtype.itemsize > _INLINE:
+        raise ConfigError(
+            f"Records: field {path!r} of {dtype.itemsize} bytes is too long for {wanted}, which "
+            f"takes {_INLINE}",
+            remedy="Make it string or binary.",
+        )
+    checked = pa.types.is_string(wanted) or pa.types.is_string_view(wanted)
+    check = lib.ZA_CHECK_UTF8 if checked else lib.ZA_CHECK_NONE
+    kind, size = (lib.ZA_FIELD_VIEW, 16) if view else (lib.ZA_FIELD_TEXT, 0)
+    return kind, check, size, wanted
 
 
 def _limit(made: pa.DataType) -> int:

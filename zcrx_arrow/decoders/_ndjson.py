@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from zcrx_arrow._native import ffi, lib
+from zcrx_arrow._native import ffi
 from zcrx_arrow.decoders._text import (
     DRIFT,
     UNREADABLE,
     Text,
     TextAtWork,
     Unreadable,
-    plain_lines,
+    look,
     settled,
 )
 
@@ -33,7 +33,8 @@ _DEEPEST: Final = 64
 _LONG_LINE: Final = 64 << 10
 # `null` where a row should be: pyarrow (26) takes it for a row, and reads memory that is not there.
 _ROOT_NULL: Final = re.compile(rb"(?:^|[}\n])[ \t\r\n]*null")
-_NULL_BEHIND: Final = re.compile(rb"\}[ \t\r\n]*null")
+
+_OBJECTS: Final = ffi.new("struct za_text_kind *", [ord("{"), ord("}"), 0])
 
 
 def _depth(text: pa.Buffer) -> int:
@@ -58,22 +59,26 @@ def _extra(line: Any, schema: pa.Schema) -> str:
     return f" {extra[0][:100]!r}" if extra else ""
 
 
-def _may_hold_a_root_null(text: Any) -> bool:
-    """Whether a value is null: pyarrow's parser would crash (apache/arrow 47409)."""
-    # Lines that begin and end as objects do can hold one only behind an object.
-    plain = plain_lines(text, "{", "}") >= 0
-    return (_NULL_BEHIND if plain else _ROOT_NULL).search(text) is not None
+def _look(text: pa.Buffer) -> Any:
+    found = look(text, _OBJECTS)
+    if not found.utf8:
+        raise pa.ArrowInvalid("not UTF-8")
+    return found
 
 
-def _read_json(text: Any, read: Any, options: Any) -> pa.Table:
-    if _may_hold_a_root_null(text):
+def _read_json(text: Any, found: Any, read: Any, options: Any) -> pa.Table:
+    # A value that is null crashes pyarrow's parser (apache/arrow 47409). Lines that begin and end
+    # as objects do can hold one only behind an object.
+    plain = found.lines >= 0
+    if found.null_behind if plain else _ROOT_NULL.search(text) is not None:
         try:
             value = json.loads(bytes(text))
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, Mapping):  # it may be in a string
             raise pa.ArrowInvalid("null is no JSON object")
-    return pajson.read_json(pa.BufferReader(text), read, options)
+    # Costs less to begin with than read_json().
+    return pajson.open_json(pa.BufferReader(text), read, options).read_all()
 
 
 class Ndjson(Text):
@@ -122,29 +127,34 @@ class Ndjson(Text):
         """See `Text`."""
         return re.fullmatch(rb"\s*\{\s*\}\s*", line) is not None
 
-    def plain_lines(self, text: pa.Buffer) -> int:
-        """See `Text`: valid JSON that ends an object cannot begin one on the next line."""
-        return plain_lines(text, "{", "}")
-
     def is_row(self, line: bytes) -> bool:
         """See `Text`."""
         text = line.strip(self.blank)
         return text.startswith(b"{") and text.endswith(b"}") and b"\r" not in text
 
-    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """See `Text`."""
+    @property
+    def leaves_out(self) -> bool:
+        """See `Text`: a field that is left out is taken for one that nobody knows."""
+        return self.extra == "ignore"
+
+    def parse(
+        self, text: Any, schema: pa.Schema, state: Any, wanted: pa.Schema | None = None
+    ) -> tuple[pa.Table, int]:
+        """See `Text`: valid JSON that ends an object cannot begin one on the next line."""
         del state
-        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
-            raise pa.ArrowInvalid("not UTF-8")
+        schema = wanted if wanted is not None else schema
+        found = _look(text)
         behaviour = "ignore" if self.extra == "ignore" else "error"
         options = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=behaviour)
         try:
-            table = _read_json(text, self._read, options)
+            table = _read_json(text, found, self._read, options)
         except pa.ArrowInvalid as error:
             if "unexpected field" in str(error):
                 raise pa.ArrowInvalid(f"{DRIFT}unexpected field{_extra(text, schema)}") from None
             raise
-        return table.select(schema.names) if table.schema.names != schema.names else table
+        if table.schema.names != schema.names:
+            table = table.select(schema.names)
+        return table, found.lines
 
     def infer(self, text: Any, state: Any) -> pa.Schema:
         """See `Text`."""
@@ -152,9 +162,7 @@ class Ndjson(Text):
         # Types as deep as hostile text would have pyarrow recurse until its stack is gone.
         if _depth(text) > _DEEPEST:
             raise pa.ArrowInvalid(f"nested deeper than {_DEEPEST}")
-        if not lib.za_utf8_valid(ffi.cast("uint8_t *", text.address), text.size):
-            raise pa.ArrowInvalid("not UTF-8")
-        schema = _read_json(text, self._read, None).schema
+        schema = _read_json(text, _look(text), self._read, None).schema
         if not len(schema):
             raise pa.ArrowInvalid("no field tells a schema")
         return settled(schema)
@@ -175,7 +183,7 @@ class Ndjson(Text):
             one = pa.schema([field])
             text = json.dumps({field.name: values.get(field.name)}).encode() + b"\n"
             try:
-                column = self.parse(pa.py_buffer(text), one, state).column(0)
+                column = self.parse(pa.py_buffer(text), one, state)[0].column(0)
             except UNREADABLE:
                 column = pa.chunked_array([pa.nulls(1, field.type)])
             columns.append(column)

@@ -44,7 +44,7 @@ __all__ = [
     "Text",
     "TextAtWork",
     "Unreadable",
-    "plain_lines",
+    "look",
     "settled",
     "tidy",
 ]
@@ -57,6 +57,7 @@ _EXTRA: Final = ("drift", "ignore")
 _APART: Final = (1 << 20) + (64 << 10)
 UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _NO_SCHEMA: Final = "nothing here tells a schema"
+_LF: Final = ord("\n")
 _MOST_EARLY: Final = 10_000
 DRIFT: Final = "drift: "
 
@@ -127,9 +128,21 @@ class Text(Decoder):
         except UNREADABLE as error:
             raise ConfigError(f"schema has a type that cannot be read: {tidy(error)}") from None
 
+    @property
     @abstractmethod
-    def parse(self, text: Any, schema: pa.Schema, state: Any) -> pa.Table:
-        """Parse lines to a schema; raises one of `UNREADABLE`."""
+    def leaves_out(self) -> bool:
+        """Whether it can leave out columns."""
+
+    @abstractmethod
+    def parse(
+        self, text: Any, schema: pa.Schema, state: Any, wanted: pa.Schema | None = None
+    ) -> tuple[pa.Table, int]:
+        """
+        Parse lines to a schema, or to what is wanted of it; raises one of `UNREADABLE`.
+
+        Gives also how many rows they must be, if each line is one for sure whatever a parser makes
+        of it; else -1.
+        """
 
     @abstractmethod
     def infer(self, text: Any, state: Any) -> pa.Schema:
@@ -141,10 +154,6 @@ class Text(Decoder):
 
     blank: bytes
     """Bytes of which a line consists that is none."""
-
-    @abstractmethod
-    def plain_lines(self, text: pa.Buffer) -> int:
-        """Count the rows if each line is one for sure, whatever a parser makes of it; else -1."""
 
     def has_no_fields(self, line: bytes) -> bool:  # noqa: ARG002
         """Whether a line is a row that says nothing of the schema."""
@@ -165,6 +174,7 @@ class TextAtWork:
 
     def __init__(self, decoder: Text, context: Context, blocks: bool) -> None:
         self._decoder, self.context, self._blocks = decoder, context, blocks
+        self._columns: list[str] | None = None
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
         self._early: list[
@@ -177,7 +187,18 @@ class TextAtWork:
         return None if self.fields is None else with_origins(self.fields, self._decoder.keep)
 
     def select(self, columns: list[str] | None) -> None:
-        """All columns are made: what is wrong in any of them shall be seen."""
+        """Read these columns only, if the decoder can; values of others are not looked at."""
+        self._columns = columns if self._decoder.leaves_out else None
+
+    @property
+    def _wanted(self) -> pa.Schema:
+        """What is read; never nothing, since somebody may count rows."""
+        assert self.fields is not None  # noqa: S101 - see callers
+        if self._columns is None:
+            return self.fields
+        names = self._columns
+        some = [field for field in self.fields if field.name in names] or [self.fields.field(0)]
+        return pa.schema(some, self.fields.metadata)
 
     def forget(self, connection: int) -> None:
         """See `Decoding`."""
@@ -211,7 +232,8 @@ class TextAtWork:
         assert self.fields is not None  # noqa: S101 - see decode()
         batches: list[pa.RecordBatch] = []
         for connection, position, received, _ in early:
-            table = pa.table([pa.nulls(1, field.type) for field in self.fields], self.fields)
+            wanted = self._wanted
+            table = pa.table([pa.nulls(1, field.type) for field in wanted], wanted)
             piece = Piece(connection, position, received, 0, 0)
             batches += self._emit(table, [(piece, (np.array([0]), np.array([0])))])
         return batches
@@ -263,19 +285,18 @@ class TextAtWork:
         if len(group) == 1 and self._blocks:
             text: Any = pa.foreign_buffer(group[0].address, group[0].length)
         else:
-            text = pa.py_buffer(
-                b"\n".join(bytes(piece.view()).rstrip(b"\n") for piece in group) + b"\n"
-            )
+            text = _joined(group)
         if self.fields is None and not self._learn(group, text, state):
             return self._line_by_line(group)
         assert self.fields is not None  # noqa: S101 - _learn() has set it
         try:
-            table = self._checked(self._decoder.parse(text, self.fields, state))
+            table, rows = self._decoder.parse(text, self.fields, state, self._wanted)
+            self._check(table)
         except UNREADABLE:
             return self._line_by_line(group)
         # A row a line, or the parser has seen ends of rows that are none (a CR, two objects).
         lines = None
-        if self._decoder.keep or self._decoder.plain_lines(text) != table.num_rows:
+        if self._decoder.keep or rows != table.num_rows:
             lines = [(piece, self._lines(piece.view())) for piece in group]
             plain = all(self._decoder.is_row(line) for line in _each(lines))
             if not plain or sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
@@ -310,18 +331,15 @@ class TextAtWork:
     def _lines(self, view: memoryview) -> tuple[Any, Any]:
         return _lines(view, self._decoder.blank)
 
-    def _checked(self, table: pa.Table) -> pa.Table:
-        assert self.fields is not None  # noqa: S101 - see callers
-        for field, column in zip(self.fields, table.columns, strict=True):
+    def _check(self, table: pa.Table) -> None:
+        for field, column in zip(self._wanted, table.columns, strict=True):
             if not field.nullable and column.null_count:
                 raise pa.ArrowInvalid(f"field {field.name!r} is missing and must not be null")
-        return table
 
     def _emit(
         self, table: pa.Table, lines: list[tuple[Piece, tuple[Any, Any]]] | None
     ) -> list[pa.RecordBatch]:
-        schema = self.schema
-        assert schema is not None  # noqa: S101 - see callers
+        schema = with_origins(self._wanted, self._decoder.keep)
         arrays = list(table.columns)
         for name in self._decoder.keep:
             assert lines is not None  # noqa: S101 - see callers
@@ -360,7 +378,8 @@ class TextAtWork:
             end = b"\n" if len(starts) > 1 else b""
             text = pa.py_buffer(bytes(view[int(starts[0]) : int(ends[-1])]) + end)
             try:
-                table = self._checked(self._decoder.parse(text, self.fields, piece.state))
+                table, _ = self._decoder.parse(text, self.fields, piece.state, self._wanted)
+                self._check(table)
                 lines = [(piece, (starts, ends))]
                 alone = len(starts) == 1
                 if table.num_rows == len(starts) and (
@@ -393,7 +412,9 @@ class TextAtWork:
             policy = decoder.on_drift
         if policy == "null" and self.fields is not None:
             try:
-                table = self._checked(decoder.lenient(line, self.fields, piece.state))
+                table = decoder.lenient(line, self.fields, piece.state)
+                table = table.select(self._wanted.names)
+                self._check(table)
             except (*UNREADABLE, Unreadable) as error:
                 reason = tidy(error)
             else:
@@ -407,6 +428,20 @@ class TextAtWork:
         return []
 
 
+def _joined(pieces: list[Piece]) -> pa.Buffer:
+    """Copy pieces behind each other, each with one LF at its end."""
+    text = np.empty(sum(piece.length + 1 for piece in pieces), "u1")
+    at = 0
+    for piece in pieces:
+        data = np.frombuffer(piece.view(), "u1")
+        text[at : at + len(data)] = data
+        at += len(data)
+        if data[-1] != _LF:
+            text[at] = _LF
+            at += 1
+    return pa.py_buffer(text[:at])
+
+
 def _each(lines: list[tuple[Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
     """Give the lines themselves."""
     for piece, (starts, ends) in lines:
@@ -415,10 +450,11 @@ def _each(lines: list[tuple[Piece, tuple[Any, Any]]]) -> Iterator[bytes]:
             yield bytes(view[start:end])
 
 
-def plain_lines(text: pa.Buffer, first: str, last: str) -> int:
-    """Count lines, as `za_lines_plain` does."""
-    data = ffi.cast("uint8_t *", text.address)
-    return int(lib.za_lines_plain(data, text.size, ord(first), ord(last)))
+def look(text: pa.Buffer, kind: Any) -> Any:
+    """Look at lines without parsing them: a ``struct za_text_look``."""
+    found = ffi.new("struct za_text_look *")
+    lib.za_text_look(ffi.cast("uint8_t *", text.address), text.size, kind, found)
+    return found
 
 
 def _lines(view: memoryview, blank: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
