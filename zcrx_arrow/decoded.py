@@ -51,6 +51,8 @@ class DecodedSource(Source):
         self._context = new_context(f"{address[0]}:{address[1]}", self._dismiss, *_REJECTED)
         self._pipeline = stages.pipeline(self._context, self.transport, self._raw_schema)
         self._ready: deque[pa.RecordBatch] = deque()
+        self._selected = False
+        self._discarded = 0
         self._ended = False
         self._broken: ZcrxError | None = None
         self._swept = time.monotonic()
@@ -89,8 +91,16 @@ class DecodedSource(Source):
         return self._context.stats
 
     def _select(self, columns: list[str] | None) -> None:
-        """For connectors: batches from here on need no other columns."""
+        """
+        For connectors: batches from here on need no other columns; None: all of them again.
+
+        What was decoded for a selection and not pulled lacks columns, so it goes with it.
+        """
         with self._lock:
+            if self._selected:
+                self._discarded += sum(batch.num_rows for batch in self._ready)
+                self._ready.clear()
+            self._selected = columns is not None
             self._pipeline.select(columns)
 
     def _amended(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +117,7 @@ class DecodedSource(Source):
         return replace(
             core,
             rows=self._context.stats.rows,
+            discarded_rows=core.discarded_rows + self._discarded,
             partial_bytes=core.partial_bytes + self._context.partial_bytes,
         )
 

@@ -34,7 +34,8 @@ class Metrics:
     partial_bytes: int
     """Received, and not delivered because their message never became whole."""
     discarded_rows: int
-    """Rows that nobody had pulled when the source was closed."""
+    """Rows that nobody had pulled when the source was closed, or that were decoded for a query of
+    some columns and not pulled by it."""
     stalls: int
     """Times that receiving paused because the queue was full."""
     stalled_ns: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -63,6 +64,8 @@ class Replay:
         self._pieces, self._close = _pieces(data)
         self._failed = False
         self._ready: list[pa.RecordBatch] = []
+        self._selected = False
+        self._discarded = 0
         self._batches = self._run()
 
     # --- looking -----------------------------------------------------------------------------
@@ -103,7 +106,8 @@ class Replay:
         """Counters and gauges, see `Metrics`."""
         core = ffi.new("struct za_metrics *")
         lib.za_replay_metrics(self._core, core)
-        return Metrics.from_core(core, reconnects=0, gaps=0, connection_bytes={})
+        made = Metrics.from_core(core, reconnects=0, gaps=0, connection_bytes={})
+        return replace(made, discarded_rows=made.discarded_rows + self._discarded)
 
     # --- pulling -----------------------------------------------------------------------------
 
@@ -163,9 +167,14 @@ class Replay:
     # --- the work ----------------------------------------------------------------------------
 
     def _select(self, columns: list[str] | None) -> None:
-        """For connectors: batches from here on need no other columns."""
-        if self._pipeline is not None:
-            self._pipeline.select(columns)
+        """For connectors, as of a live source."""
+        if self._pipeline is None:
+            return
+        if self._selected:
+            self._discarded += sum(batch.num_rows for batch in self._ready)
+            self._ready.clear()
+        self._selected = columns is not None
+        self._pipeline.select(columns)
 
     def _dismissed(self, _connection: int, _reason: str) -> None:
         self._failed = True

@@ -177,3 +177,18 @@ def test_closing_the_source_ends_the_query(endless):
         total = polars_source.scan(source).select(pl.len()).collect(engine="streaming").item()
     assert total % 1 == 0
     assert total > 0
+
+
+def test_what_a_query_left_lacks_columns_and_goes_with_it():
+    """A later query never sees rows without the columns that it asks for."""
+    pieces = b"".join(b'{"a":%d,"b":"x","c":1.5}\n' % n for n in range(60_000))
+    decoder = decoders.Ndjson(TEXT, extra="ignore")
+    with zc.decode(pieces, decoder, batching=zc.Batching(max_rows=1)) as replay:
+        lazy = polars_source.scan(replay, again=True)
+        first = lazy.select("a").head(3).collect(engine="streaming")
+        rest = lazy.select("b", "a").collect()
+        assert first["a"].to_list() == [0, 1, 2]
+        assert rest["b"].unique().to_list() == ["x"]
+        numbers = rest["a"].to_list()
+        assert numbers == list(range(60_000 - len(numbers), 60_000))
+        assert replay.metrics().discarded_rows <= 60_000 - 3 - len(numbers)
