@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* metrics.c - what is counted beside an area, as za.h shows it. */
+/* metrics.c - what is counted beside an area, and what becomes of its chunks, as za.h shows it. */
 #include "rx/area.h"
 
 void za_area_metrics(struct za_area *area, struct za_metrics *out)
@@ -47,4 +47,18 @@ void za_area_metrics(struct za_area *area, struct za_metrics *out)
 		.kernel_copied_bytes = za_read(&s->kernel_copied_bytes),
 		.lease_faults = za_read(&s->lease_faults),
 	};
+}
+
+size_t za_area_map(struct za_area *area, uint8_t *out, size_t room)
+{
+	size_t known = room < area->chunks ? room : area->chunks;
+
+	/* Relaxed, and paired with nothing: a word is looked at and its chunk is not read. A chunk
+	 * that changes hands meanwhile shows one of the two states, which both were. */
+	for (size_t i = 0; i < known; i++)
+		out[i] = (uint32_t)atomic_load_explicit(&area->words[i], memory_order_relaxed)
+				 ? ZA_CHUNK_LEASED
+				 : ZA_CHUNK_FREE;
+	za_refill_map(&area->refill, area, out, known);
+	return area->chunks;
 }

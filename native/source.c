@@ -338,3 +338,8 @@ void za_source_metrics(struct za_source *source, struct za_metrics *out)
 	za_area_metrics(source->receiver.area, out);
 	out->queue_batches = za_queue_length(&source->queue, &out->queue_bytes);
 }
+
+size_t za_source_area_map(struct za_source *source, uint8_t *out, size_t room)
+{
+	return za_source_mine(source) ? za_area_map(source->receiver.area, out, room) : 0;
+}

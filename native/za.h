@@ -232,6 +232,15 @@ struct za_metrics {
 	uint64_t lease_faults;       /* leases returned that were not out: a bug if not 0 */
 };
 
+/* What becomes of a chunk at this moment; bits. With both, the kernel goes on filling a chunk of which
+ * somebody reads the beginning. */
+enum za_chunk_state {
+	ZA_CHUNK_FREE = 0,
+	ZA_CHUNK_OFFERED =
+		1,           /* in the kernel's hands; with zcrx and nodev all that is not leased */
+	ZA_CHUNK_LEASED = 2, /* held by batches or by an unfinished message */
+};
+
 /* Probes. Takes a moment: sets up rings. `sys` as for za_source_new(). Any thread. */
 void za_probe(const struct za_sys *sys, struct za_features *out);
 
@@ -278,6 +287,10 @@ int za_source_notify_arm(struct za_source *source);
 void za_source_error(struct za_source *source, struct za_error *out);
 
 void za_source_metrics(struct za_source *source, struct za_metrics *out);
+/* Writes the state of up to `room` chunks, an enum za_chunk_state each, in the order of their
+ * addresses; returns how many chunks there are. Each state is one that its chunk had during the call,
+ * but not all of them at the same moment: the receiver goes on. 0 in a forked child. */
+size_t za_source_area_map(struct za_source *source, uint8_t *out, size_t room);
 /* Copies up to `room` connections, returns how many there are: the open ones, and before them, if
  * asked for, those closed ones that are remembered, the oldest first. */
 size_t za_source_connections(struct za_source *source, bool with_closed, struct za_conn_info *out,
@@ -352,6 +365,7 @@ enum za_field_kind {
 	ZA_FIELD_WIDE = 1, /* an integer of any width up to 8, made 8 or 16 bytes wide */
 	ZA_FIELD_BOOL = 2, /* not 0 becomes a bit */
 	ZA_FIELD_TEXT = 3, /* less trailing NULs and blanks; int32 offsets and bytes */
+	ZA_FIELD_VIEW = 4, /* of up to 12 bytes, the same; views of 16 bytes that hold them */
 };
 
 enum za_field_check {
@@ -365,7 +379,6 @@ struct za_field {
 	const uint32_t *offsets; /* of each element in the record, `elements` of them */
 	uint32_t elements;       /* a record; >= 1 */
 	uint32_t column;
-	ZA_FIELD_VIEW = 4, /* of up to 12 bytes, the same; views of 16 bytes that hold them */
 	uint32_t bytes;      /* of an element in the record */
 	uint32_t out_bytes;  /* COPY: as `bytes`; WIDE: 8 or 16; VIEW: 16 */
 	uint8_t kind;        /* enum za_field_kind */

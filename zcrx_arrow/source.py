@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import enum
 import errno
 import os
 import threading
@@ -13,6 +14,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+import numpy as np
 import pyarrow as pa
 
 from zcrx_arrow import _interrupt
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
 
-__all__ = ["Source"]
+    import numpy.typing as npt
+
+__all__ = ["ChunkState", "Source"]
 
 _STEP_NS: Final = 100_000_000  # a waiting Python thread looks for signals this often at least
 AGAIN: Final = (-errno.EAGAIN, -errno.EINTR)
@@ -48,6 +52,17 @@ CONNECTIONS_SCHEMA: Final = pa.schema(
         pa.field("gap", pa.duration("ns")),
     ]
 )
+
+
+class ChunkState(enum.IntFlag):
+    """What becomes of a chunk of the area, see `Source.area_map`."""
+
+    FREE = lib.ZA_CHUNK_FREE
+    """In nobody's hands."""
+    OFFERED = lib.ZA_CHUNK_OFFERED
+    """In the kernel's hands, to be filled. With a NIC this is every chunk that is not leased."""
+    LEASED = lib.ZA_CHUNK_LEASED
+    """Held by batches or by unfinished messages. With `OFFERED`: the kernel goes on filling it."""
 
 
 class Source:
@@ -288,6 +303,27 @@ class Source:
         infos = sorted(self._infos(with_closed=True), key=lambda info: int(info.id))
         rows = [self._amended(_connection_row(info, gaps.get(info.id))) for info in infos]
         return pa.Table.from_pylist(rows, CONNECTIONS_SCHEMA)
+
+    def area_map(self) -> npt.NDArray[np.uint8]:
+        """
+        Give what becomes of each chunk of the area, also after `close`.
+
+        Returns
+        -------
+        numpy.ndarray of uint8, shape (chunks,)
+            A `ChunkState` each, in the order of addresses; a chunk has `chunk_bytes`. Each is right
+            for a moment of the call, not all of them for the same one: the receiver goes on.
+
+        Raises
+        ------
+        ForkedError
+            In a process that did not open the source.
+        """
+        self._check_owner()
+        chunks = lib.za_source_area_map(self._handle, ffi.NULL, 0)
+        states = np.empty(chunks, np.uint8)
+        lib.za_source_area_map(self._handle, ffi.from_buffer("uint8_t[]", states), chunks)
+        return states
 
     def _amended(self, row: dict[str, Any]) -> dict[str, Any]:
         """Say what is known of a connection beside what the core knows."""

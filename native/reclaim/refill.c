@@ -55,3 +55,11 @@ struct za_refill_level za_refill_level(struct za_refill *refill, const struct za
 	pthread_mutex_unlock(&refill->lock);
 	return level;
 }
+
+void za_refill_map(struct za_refill *refill, const struct za_area *area, uint8_t *out, size_t room)
+{
+	pthread_mutex_lock(&refill->lock);
+	if (refill->ops)
+		refill->ops->map(refill, area, out, room);
+	pthread_mutex_unlock(&refill->lock);
+}

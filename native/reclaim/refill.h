@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "refill_buffers.h"
@@ -34,11 +35,15 @@ struct za_refill_level {
 	uint32_t offered; /* in the kernel's */
 };
 
-/* What differs by transport. Both are called under the lock. */
+/* What differs by transport. All are called under the lock. */
 struct za_refill_ops {
 	void (*give)(struct za_refill *refill, struct za_area *area,
 		     const struct za_return *returns, uint32_t n);
 	struct za_refill_level (*level)(const struct za_refill *refill, const struct za_area *area);
+	/* Corrects a map that says of each chunk whether it is held at all: the kernel is not a
+	 * holder that counts as a lease. */
+	void (*map)(const struct za_refill *refill, const struct za_area *area, uint8_t *out,
+		    size_t room);
 };
 
 struct za_refill {
@@ -59,6 +64,8 @@ void za_refill_give(struct za_refill *refill, struct za_area *area, const struct
 		    uint32_t n);
 /* Any thread. */
 struct za_refill_level za_refill_level(struct za_refill *refill, const struct za_area *area);
+/* Any thread, by za_area_map(). */
+void za_refill_map(struct za_refill *refill, const struct za_area *area, uint8_t *out, size_t room);
 
 /* Receiver thread, by the transports. */
 void za_refill_attach(struct za_refill *refill, const struct za_refill_ops *ops,

@@ -86,7 +86,29 @@ static struct za_refill_level buffers_level(const struct za_refill *refill,
 					.offered = refill->buffers.offered};
 }
 
-static const struct za_refill_ops buffers_ops = {.give = buffers_give, .level = buffers_level};
+static void buffers_map(const struct za_refill *refill, const struct za_area *area, uint8_t *out,
+			size_t room)
+{
+	const struct za_buffers *buffers = &refill->buffers;
+
+	for (uint32_t i = 0; i < buffers->entries; i++) {
+		const struct za_buffer_slot *slot = &buffers->slots[i];
+
+		if (!slot->offered || slot->chunk >= room)
+			continue;
+		/* One of the holds is the kernel's. Relaxed: only counted. */
+		out[slot->chunk] = ZA_CHUNK_OFFERED;
+		if ((uint32_t)atomic_load_explicit(&area->words[slot->chunk],
+						   memory_order_relaxed) > ZA_WORD_HOLD)
+			out[slot->chunk] |= ZA_CHUNK_LEASED;
+	}
+}
+
+static const struct za_refill_ops buffers_ops = {
+	.give = buffers_give,
+	.level = buffers_level,
+	.map = buffers_map,
+};
 
 int za_buffers_attach(struct za_area *area, struct io_uring_buf_ring *ring, uint32_t entries,
 		      struct za_waker waker)
@@ -138,9 +160,13 @@ void za_buffers_detach(struct za_area *area)
 	buffers->ring = NULL;
 	/* A chunk that is partly filled may still be read by batches: their holds keep it. */
 	for (uint32_t i = 0; i < buffers->entries; i++) {
-		if (buffers->slots[i].offered)
-			za_lease_drop_chunk(area, buffers->slots[i].chunk);
+		bool offered = buffers->slots[i].offered;
+
+		pthread_mutex_lock(&area->refill.lock);
 		buffers->slots[i].offered = false;
+		pthread_mutex_unlock(&area->refill.lock);
+		if (offered)
+			za_lease_drop_chunk(area, buffers->slots[i].chunk);
 	}
 }
 
@@ -194,8 +220,8 @@ int za_buffers_filled(struct za_area *area, uint32_t id, uint32_t bytes, bool do
 	slot->filled_bytes += bytes;
 	za_area_unpoison(area, *offset, bytes);
 	if (done) {
-		slot->offered = false;
 		pthread_mutex_lock(&area->refill.lock);
+		slot->offered = false;
 		buffers->offered--;
 		pthread_mutex_unlock(&area->refill.lock);
 	}

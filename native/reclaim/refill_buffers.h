@@ -26,8 +26,10 @@ struct za_area;
 
 /* A place in the buffer ring. Its index is the buffer id that completions name. */
 struct za_buffer_slot {
-	uint32_t chunk;
+	/* the receiver thread's */
 	uint32_t filled_bytes; /* incremental buffers: where the next bytes go */
+	/* the receiver thread writes them under the lock of the refill, for za_refill_map() */
+	uint32_t chunk;
 	bool offered;
 };
 

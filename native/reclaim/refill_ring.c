@@ -123,7 +123,22 @@ static struct za_refill_level ring_level(const struct za_refill *refill, const s
 								      : 0};
 }
 
-static const struct za_refill_ops ring_ops = {.give = ring_give, .level = ring_level};
+static void ring_map(const struct za_refill *refill, const struct za_area *area, uint8_t *out,
+		     size_t room)
+{
+	(void)refill;
+	(void)area;
+	/* The area is the kernel's: what nobody holds is in its hands, or on the way there. */
+	for (size_t i = 0; i < room; i++)
+		if (out[i] == ZA_CHUNK_FREE)
+			out[i] = ZA_CHUNK_OFFERED;
+}
+
+static const struct za_refill_ops ring_ops = {
+	.give = ring_give,
+	.level = ring_level,
+	.map = ring_map,
+};
 
 int za_refill_ring_attach(struct za_area *area, const struct za_refill_ring_place *place,
 			  struct za_waker waker)

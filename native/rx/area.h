@@ -49,6 +49,9 @@ void za_area_put(struct za_area *area);
 /* Any thread. Leaves out the queue's part. */
 void za_area_metrics(struct za_area *area, struct za_metrics *out);
 
+/* Any thread, see za_source_area_map(). */
+size_t za_area_map(struct za_area *area, uint8_t *out, size_t room);
+
 static inline uint32_t za_area_chunk_bytes(const struct za_area *area)
 {
 	return 1U << area->chunk_shift;

@@ -134,6 +134,7 @@ static void *release_all(void *arg)
 		bool last_look = !atomic_load(&run->pullers_left);
 		struct ArrowArray batch = {0};
 		struct za_metrics metrics;
+		uint8_t map[256];
 
 		pthread_mutex_lock(&shelf->lock);
 		if (shelf->n)
@@ -147,6 +148,11 @@ static void *release_all(void *arg)
 		}
 		za_source_metrics(run->source, &metrics);
 		CHECK(!metrics.lease_faults, "lease faults");
+		CHECK(za_source_area_map(run->source, map, sizeof(map)) == metrics.chunks &&
+			      metrics.chunks <= sizeof(map),
+		      "map");
+		for (uint64_t i = 0; i < metrics.chunks; i++)
+			CHECK(map[i] <= (ZA_CHUNK_OFFERED | ZA_CHUNK_LEASED), "state %u", map[i]);
 	}
 }
 
