@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from zcrx_arrow import _events
 from zcrx_arrow import address as addresses
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow.config import Reconnect, parse_duration
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSE_REASONS", "Dialer", "Gap", "Supervisor"]
 
-log = logging.getLogger("zcrx_arrow")
-
 CLOSE_REASONS: Final = {
     lib.ZA_CLOSE_EOF: "eof",
     lib.ZA_CLOSE_RESET: "reset",
@@ -31,25 +30,51 @@ CLOSE_REASONS: Final = {
     lib.ZA_CLOSE_LOCAL: "local",
 }
 _ORDINARY: Final = ("eof", "local")
+# Level, name, words, and the name of the event's value.
 _WORDS: Final = {
-    lib.ZA_EVENT_OPENED: (logging.INFO, "connection {connection} opened"),
-    lib.ZA_EVENT_CLOSED: (logging.INFO, "connection {connection} closed ({reason})"),
+    lib.ZA_EVENT_OPENED: (logging.INFO, "connection_opened", "connection {connection} opened", ""),
+    lib.ZA_EVENT_CLOSED: (
+        logging.INFO,
+        "connection_closed",
+        "connection {connection} closed ({reason})",
+        "",
+    ),
     lib.ZA_EVENT_REFUSED: (
         logging.WARNING,
+        "connection_refused",
         "connection refused, the limit is {value} (limits.connections, accept)",
+        "limit",
     ),
-    lib.ZA_EVENT_ACCEPT: (logging.WARNING, "accept failed, trying again: {error}"),
-    lib.ZA_EVENT_PAUSED: (logging.INFO, "paused, the consumer is slower than the peers"),
-    lib.ZA_EVENT_RESUMED: (logging.INFO, "resumed after {seconds:.3f} s"),
+    lib.ZA_EVENT_ACCEPT: (
+        logging.WARNING,
+        "accept_failed",
+        "accept failed, trying again: {error}",
+        "",
+    ),
+    lib.ZA_EVENT_PAUSED: (
+        logging.INFO,
+        "paused",
+        "paused, the consumer is slower than the peers",
+        "",
+    ),
+    lib.ZA_EVENT_RESUMED: (logging.INFO, "resumed", "resumed after {seconds:.3f} s", "seconds"),
     lib.ZA_EVENT_COPY_OUT_ON: (
         logging.INFO,
+        "copy_out_on",
         "area nearly full ({value} bytes free), copying out",
+        "free_bytes",
     ),
-    lib.ZA_EVENT_COPY_OUT_OFF: (logging.INFO, "area free again, no more copying"),
-    lib.ZA_EVENT_STARVED: (logging.WARNING, "no chunk of the area is free"),
-    lib.ZA_EVENT_FAILED: (logging.ERROR, "receiver failed: {error}"),
-    lib.ZA_EVENT_LOST: (logging.WARNING, "{value} events were not logged"),
+    lib.ZA_EVENT_COPY_OUT_OFF: (
+        logging.INFO,
+        "copy_out_off",
+        "area free again, no more copying",
+        "",
+    ),
+    lib.ZA_EVENT_STARVED: (logging.WARNING, "starved", "no chunk of the area is free", ""),
+    lib.ZA_EVENT_FAILED: (logging.ERROR, "failed", "receiver failed: {error}", ""),
+    lib.ZA_EVENT_LOST: (logging.WARNING, "events_lost", "{value} events were not logged", "count"),
 }
+_ENDED: Final = (logging.DEBUG, "ended", "ended", "")
 _LOOK_NS: Final = 1_000_000_000
 
 
@@ -109,6 +134,8 @@ class Supervisor:
     def __init__(self, handle: Any, name: str, dialer: Dialer | None) -> None:
         self._handle = ffi.gc(lib.za_source_take(handle), lib.za_source_put)
         self._name = name
+        self.address = _events.address_in(name)
+        """What the source listens on, or whom it dials."""
         self._dialer = dialer
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -152,11 +179,18 @@ class Supervisor:
 
     def _log(self, event: Any) -> None:
         error = os.strerror(event.error) if event.error else ""
-        level, text = _WORDS.get(event.kind, (logging.DEBUG, "ended"))
+        level, name, text, valued = _WORDS.get(event.kind, _ENDED)
         reason = ""
         if event.kind == lib.ZA_EVENT_CLOSED:
             reason = CLOSE_REASONS.get(event.value, "?")
             level = logging.INFO if reason in _ORDINARY else logging.WARNING
+        if not _events.enabled(level):
+            return
+        fields = {"at_ns": event.at_ns, "error": error or None, "reason": reason or None}
+        if valued:
+            fields[valued] = event.value / 1e9 if valued == "seconds" else event.value
+        if event.kind in (lib.ZA_EVENT_OPENED, lib.ZA_EVENT_CLOSED):
+            fields |= self._facts(event.connection, closed=bool(reason))
         said = text.format(
             connection=event.connection,
             value=event.value,
@@ -164,7 +198,22 @@ class Supervisor:
             error=error,
             reason=f"{reason}: {error}" if error else reason,
         )
-        log.log(level, "%s: %s", self._name, said)
+        _events.log(level, name, self._name, "%s", said, **fields)
+
+    def _facts(self, connection: int, *, closed: bool) -> dict[str, Any]:
+        """Say of a connection what the core knows."""
+        fields: dict[str, Any] = {"connection": connection}
+        info = self._info(connection)
+        if info is None:
+            return fields
+        for name in ("peer", "local"):
+            fields[name] = ffi.string(getattr(info, name)).decode(errors="replace") or None
+        if closed:
+            fields |= {name: getattr(info, name) for name in ("bytes", "rows", "partial_bytes")}
+            detail = ffi.string(info.detail).decode(errors="replace")
+            if detail:
+                fields["error"] = detail
+        return fields
 
     def _replace(self, event: Any) -> None:
         dialer = self._dialer
@@ -178,7 +227,15 @@ class Supervisor:
                 sock = dialer.dial()
             except ZcrxError as error:
                 dialer.failures += 1
-                log.warning("%s: attempt %d: %s", self._name, dialer.failures, error.strerror)
+                _events.warning(
+                    "dial_failed",
+                    self._name,
+                    "attempt %d: %s",
+                    dialer.failures,
+                    error.strerror,
+                    attempt=dialer.failures,
+                    error=error.strerror,
+                )
                 if dialer.exhausted():
                     self._give_up(error)
                     return
@@ -186,11 +243,20 @@ class Supervisor:
             self._adopt(sock, event.connection, closed_ns)
             return
 
+    def _info(self, connection: int) -> Any:
+        """Give what the core knows of a connection; None if it has forgotten it."""
+        room = lib.za_source_connections(self._handle, True, ffi.NULL, 0) + 16
+        infos = ffi.new("struct za_conn_info[]", room)
+        found = lib.za_source_connections(self._handle, True, infos, room)
+        for at in range(min(found, room)):
+            if infos[at].id == connection:
+                # A copy of its own: an element of an array does not keep the array alive.
+                return ffi.new("struct za_conn_info *", infos[at])
+        return None
+
     def _received(self, connection: int) -> bool:
-        room = lib.za_source_connections(self._handle, True, ffi.NULL, 0)
-        infos = ffi.new("struct za_conn_info[]", room + 1)
-        found = lib.za_source_connections(self._handle, True, infos, room + 1)
-        return any(infos[i].id == connection and infos[i].bytes for i in range(min(found, room)))
+        info = self._info(connection)
+        return info is not None and info.bytes > 0
 
     def _adopt(self, sock: socket.socket, old: int, closed_ns: int) -> None:
         new = ffi.new("uint32_t *")
@@ -203,16 +269,20 @@ class Supervisor:
             gap = lib.za_realtime_ns() - closed_ns
             self._gaps[new[0]] = Gap(resumes=old, nanoseconds=gap)
             self.reconnects += 1
-        log.warning(
-            "%s: connection %d replaces %d after a gap of %.3f s; positions begin at 0",
+        _events.warning(
+            "reconnected",
             self._name,
+            "connection %d replaces %d after a gap of %.3f s; positions begin at 0",
             new[0],
             old,
             gap / 1e9,
+            connection=new[0],
+            resumes=old,
+            seconds=gap / 1e9,
         )
 
     def _give_up(self, error: ZcrxError) -> None:
         failures = self._dialer.failures if self._dialer else 0
         text = f"{error.strerror}; gave up after {failures} attempts"
-        log.error("%s: %s", self._name, text)
+        _events.error("gave_up", self._name, "%s", text, attempt=failures, error=error.strerror)
         lib.za_source_finish(self._handle, -(error.errno or errno.EIO), text.encode())

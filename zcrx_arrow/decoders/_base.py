@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import pyarrow as pa
 
+from zcrx_arrow import _events
 from zcrx_arrow.errors import ConfigError, FramingError, ZcrxError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ __all__ = [
     "OnError",
     "Rejected",
 ]
-
-log = logging.getLogger("zcrx_arrow")
 
 OnError = Literal["fail", "null", "reject"]
 OnDrift = Literal["fail", "widen", "reject"]
@@ -143,7 +141,16 @@ class Context:
         while len(self._dead) > _DEAD_REMEMBERED:
             self._dead.popitem(last=False)
         self.stats.failed_connections += 1
-        log.warning("%s: connection %d is closed, %s", self.name, connection, text)
+        _events.warning(
+            "decode_failed",
+            self.name,
+            "connection %d is closed, %s",
+            connection,
+            text,
+            connection=connection,
+            position=position,
+            reason=reason,
+        )
         if self.failure is None:
             self.failure = FramingError(
                 errno.EBADMSG, f"connection {connection} {text}", step="decode"
@@ -184,7 +191,15 @@ class Context:
     def drifted(self, connection: int, what: str) -> None:
         """Count and log that a peer's fields are not the schema's."""
         self.stats.drifts += 1
-        log.warning("%s: connection %d: schema drift: %s", self.name, connection, what)
+        _events.warning(
+            "schema_drift",
+            self.name,
+            "connection %d: schema drift: %s",
+            connection,
+            what,
+            connection=connection,
+            reason=what,
+        )
 
 
 class Decoding(Protocol):
