@@ -8,10 +8,11 @@ A file appears under its name only when it is whole: it is written beside it and
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,10 @@ from zcrx_arrow.connectors.dictionaries import DictionaryUnifier
 from zcrx_arrow.connectors.json_rows import json_rows
 from zcrx_arrow.errors import ConfigError
 
-__all__ = ["FileSink", "NdjsonSink", "NullSink", "Sink", "open_sink"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FileSink", "NdjsonSink", "NullSink", "Sink", "open_sink", "sync_folder"]
 
 
 class Sink(Protocol):
@@ -74,25 +78,32 @@ class FileSink:
     def __init__(self, path: str | Path, schema: pa.Schema | None, kind: str) -> None:
         self._path = Path(path)
         self._kind = kind
+        self._schema = schema
         self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
         self._file = self._partial.open("wb")
+        self._size = 0
         self._writer: Any = None
         self._unifier: DictionaryUnifier | None = None
         try:
             if schema is not None:
                 self._begin(schema)
         except BaseException:
-            self._file.close()
-            self._partial.unlink()
+            self.abort()
             raise
 
     def _begin(self, schema: pa.Schema) -> None:
+        self._schema = schema
         if self._kind == "ipc":
             deltas = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
             self._writer = pa.ipc.new_file(self._file, schema, options=deltas)
             self._unifier = DictionaryUnifier()
         else:
             self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far; what a writer keeps back is not among them."""
+        return self._size if self._file.closed else self._file.tell()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch."""
@@ -102,23 +113,76 @@ class FileSink:
             batch = self._unifier.unify(batch)
         self._writer.write_batch(batch)
 
-    def close(self) -> None:
-        """Finish the file and give it its name."""
+    def write_together(self, batches: list[pa.RecordBatch]) -> None:
+        """Append batches as one: a row group of Parquet, a batch of IPC where its types can."""
+        if self._kind == "parquet":
+            if self._writer is None:
+                self._begin(batches[0].schema)
+            table = pa.Table.from_batches(batches)
+            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+            return
+        try:
+            joined = [pa.concat_batches(batches)] if len(batches) > 1 else batches
+        except pa.ArrowException:  # not every type can be joined
+            joined = batches
+        for batch in joined:
+            self.write(batch)
+
+    def close(self, metadata: Mapping[str, str] | None = None) -> None:
+        """
+        Finish the file and give it its name; both are on the disk when this returns.
+
+        Parameters
+        ----------
+        metadata : mapping of str to str, optional
+            Written at the end, when it is known: to the key-value metadata of Parquet; IPC gets an
+            empty batch more, that has it as its custom metadata.
+        """
         if self._writer is None:
             self.abort()
             return
+        if metadata:
+            self._add_metadata(metadata)
         self._writer.close()
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._size = self._file.tell()
         self._file.close()
         self._partial.replace(self._path)
+        sync_folder(self._path.parent)
+
+    def _add_metadata(self, metadata: Mapping[str, str]) -> None:
+        if self._kind == "parquet":
+            self._writer.add_key_value_metadata(dict(metadata))
+            return
+        columns = [pa.nulls(0, each.type) for each in self._schema or ()]
+        empty = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        if self._unifier is not None:
+            empty = self._unifier.unify(empty)
+        self._writer.write_batch(empty, custom_metadata=dict(metadata))
 
     def abort(self) -> None:
         """Remove the unfinished file."""
         with suppress(Exception):  # the writer may be what failed
             self._writer.close()
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses what is still buffered, each time
+            self._file.close()
         self._partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, as far as we may and its filesystem has that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 class NdjsonSink:
