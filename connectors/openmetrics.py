@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The counters of sources for Prometheus, and whatever else reads OpenMetrics.
+
+Needs ``zcrx-arrow[prometheus]``. Numbers are read when they are asked for; nothing runs meanwhile.
+
+Source: OpenMetrics 1.0; Prometheus, "Metric and label naming". Which of the two text formats is
+sent, the client says and prometheus_client looks at.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from zcrx_arrow.address import Address, parse_address
+from zcrx_arrow.config import whole
+from zcrx_arrow.connectors.measures import MEASURES, Measure, Watched, named, values
+from zcrx_arrow.errors import ConfigError, ZcrxError
+
+try:
+    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        InfoMetricFamily,
+        Metric,
+    )
+    from prometheus_client.registry import Collector
+except ImportError as error:  # pragma: no cover - said to the user
+    raise ImportError(
+        "this connector needs prometheus-client: pip install 'zcrx-arrow[prometheus]'"
+    ) from error
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+    from types import TracebackType
+    from wsgiref.simple_server import WSGIServer
+
+__all__ = ["MetricsServer", "SourceCollector", "serve_metrics"]
+
+_LABELS: Final = ("source", "transport")
+_OF_CONNECTION: Final = "zcrx_arrow_connection_received_bytes"
+_MOST: Final = 100_000
+
+
+class SourceCollector(Collector):
+    """
+    Gives the numbers of sources to a registry of prometheus_client.
+
+    For a program that has an endpoint already: ``REGISTRY.register(SourceCollector(source))``.
+
+    Parameters
+    ----------
+    sources : Source, iterable of them, or mapping of names to them
+        Held until `remove`. Without a name, the label ``source`` is the address that
+        it listens on or dials.
+    connections : int
+        How many open connections of each source, the oldest ones, get a series of their own. A
+        series for each peer is kept by Prometheus for as long as it keeps anything, so none by
+        default.
+
+    Thread safety: every method may be called from any thread.
+
+    Raises
+    ------
+    ConfigError
+        If two sources have the same name.
+    """
+
+    def __init__(self, sources: Any = (), *, connections: int = 0) -> None:
+        self._watched = Watched()
+        self._connections = whole(connections, "connections", 0, _MOST)
+        self._watched.add(named(sources))
+
+    def add(self, sources: Any) -> None:
+        """Watch more; raises `ConfigError` if a name is taken."""
+        self._watched.add(named(sources))
+
+    def remove(self, sources: Any) -> None:
+        """Watch them no more."""
+        self._watched.remove(named(sources))
+
+    def describe(self) -> Iterator[Metric]:
+        """Give the names, for a registry that looks for clashes."""
+        yield InfoMetricFamily("zcrx_arrow_source", _TEXT_INFO)
+        yield from (_family(measure) for measure in MEASURES)
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every source, once."""
+        families: dict[str, Metric] = {}
+        info = InfoMetricFamily("zcrx_arrow_source", _TEXT_INFO, labels=["source"])
+        for name, source in self._watched.items():
+            transport = getattr(source, "transport", "")
+            info.add_metric([name], _info(source, transport))
+            for measure, value in values(source):
+                family = families.setdefault(measure.openmetrics, _family(measure))
+                family.add_metric([name, transport], value)  # type: ignore[attr-defined]
+        yield info
+        yield from families.values()
+        if self._connections:
+            yield self._of_connections()
+
+    def _of_connections(self) -> Metric:
+        family = CounterMetricFamily(
+            _OF_CONNECTION,
+            "Received from the oldest open connections.",
+            labels=[*_LABELS, "connection", "peer"],
+            unit="bytes",
+        )
+        for name, source in self._watched.items():
+            ask = getattr(source, "connections", None)
+            if ask is None:
+                continue
+            rows = [row for row in ask().to_pylist() if row["close_reason"] is None]
+            for row in rows[: self._connections]:
+                labels = [name, source.transport, str(row["id"]), row["peer"] or ""]
+                family.add_metric(labels, row["bytes"])
+        return family
+
+
+_TEXT_INFO: Final = "What a source is."
+
+
+def _info(source: Any, transport: str) -> dict[str, str]:
+    decoder = getattr(source, "decoder", None)
+    return {
+        "transport": transport,
+        "decoder": type(decoder).__name__ if decoder is not None else "",
+        "version": version("zcrx-arrow"),
+    }
+
+
+def _family(measure: Measure) -> Metric:
+    kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+    unit = {"By": "bytes", "s": "seconds"}.get(measure.unit, "")
+    return kind(measure.openmetrics, measure.text, labels=list(_LABELS), unit=unit)
+
+
+class MetricsServer:
+    """
+    A running endpoint; made by `serve_metrics`. A context manager.
+
+    Thread safety: every method may be called from any thread.
+    """
+
+    def __init__(
+        self, collector: SourceCollector, server: WSGIServer, thread: threading.Thread
+    ) -> None:
+        """Not for users: see `serve_metrics`."""
+        self.collector = collector
+        """Where sources can be added and removed."""
+        host, port = server.server_address[:2]
+        self.address: tuple[str, int] = (str(host), int(port))
+        """(host, port) that it is bound to."""
+        self._server, self._thread = server, thread
+        self._closed = False
+
+    def close(self) -> None:
+        """Stop to answer. Idempotent; sources stay open."""
+        if self._closed:
+            return
+        self._closed = True
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with`` statement."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name it by its address."""
+        state = " closed" if self._closed else ""
+        return f"<zcrx_arrow metrics at {self.address[0]}:{self.address[1]}{state}>"
+
+
+def serve_metrics(
+    sources: Any,
+    address: Address = "127.0.0.1:9464",
+    *,
+    connections: int = 0,
+    public: bool = False,
+) -> MetricsServer:
+    """
+    Answer HTTP requests, at any path, with the numbers of sources.
+
+    Parameters
+    ----------
+    sources, connections
+        See `SourceCollector`.
+    address : str or (str, int)
+        Where to listen; port 0 takes a free one, see ``.address``.
+    public : bool
+        Whether it may be reached from other machines. The endpoint has no TLS and asks for no
+        password, and with `connections` it names peers; so that has to be said.
+
+    Returns
+    -------
+    MetricsServer
+        To be closed by the caller. It keeps the sources, also closed ones.
+
+    Raises
+    ------
+    ConfigError
+        If an option cannot work, or the address is not of the loopback and `public` not said.
+    ZcrxError
+        If the address cannot be bound.
+    """
+    host, port = parse_address(address)
+    if not public and not _is_loopback(host):
+        raise ConfigError(
+            f"address={address!r} can be reached from other machines, without TLS or a password",
+            remedy="Say public=True if that is what you want, or take 127.0.0.1.",
+        )
+    collector = SourceCollector(sources, connections=connections)
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        server, thread = start_http_server(port, host or "0.0.0.0", registry)  # noqa: S104
+    except OSError as error:
+        raise ZcrxError(
+            error.errno or errno.EADDRINUSE,
+            f"cannot listen on {host}:{port}",
+            step="metrics",
+            remedy="Take another port; 0 takes a free one.",
+        ) from error
+    return MetricsServer(collector, server, thread)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address that a name stands for is of this machine alone."""
+    if not host:
+        return False
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ZcrxError(
+            errno.EADDRNOTAVAIL, f"{host!r} is no address: {error}", step="metrics"
+        ) from None
+    return all(ipaddress.ip_address(str(each[4][0]).split("%")[0]).is_loopback for each in found)
