@@ -16,6 +16,7 @@ from zcrx_arrow.cli.doctor import doctor
 from zcrx_arrow.cli.options import EPILOG, SENDING
 from zcrx_arrow.cli.receive import receive
 from zcrx_arrow.cli.send import send
+from zcrx_arrow.cli.top import top
 
 __all__ = ["app"]
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Live network bytes as Arrow record batches.",
 )
 app.command(epilog=EPILOG)(receive)
+app.command(epilog=EPILOG)(top)
 app.command("decode", epilog=EPILOG)(decode_file)
 app.command(epilog=SENDING)(send)
 app.command()(demo)

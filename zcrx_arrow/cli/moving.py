@@ -14,9 +14,11 @@ from rich.live import Live
 
 import zcrx_arrow as zc
 from zcrx_arrow.cli.common import tell
+from zcrx_arrow.cli.folders import open_folder
 from zcrx_arrow.cli.rejects import drain
 from zcrx_arrow.cli.summary import Summary
-from zcrx_arrow.cli.view import LiveView
+from zcrx_arrow.cli.view import View
+from zcrx_arrow.connectors.rolling_sink import RollingSink
 from zcrx_arrow.connectors.sink import NullSink, Sink, open_sink
 from zcrx_arrow.decoded import DecodedSource
 from zcrx_arrow.decoders import Decoder
@@ -45,8 +47,11 @@ def opened(
     # A schema that the first rows tell is not waited for.
     known = decoder is None or getattr(decoder, "schema", None) is not None
     live = target == "live"
+    schema = source.schema if known and not live else None
     sink: Sink = (
-        NullSink() if live else open_sink(target, source.schema if known else None, sys.stdout)
+        NullSink()
+        if live
+        else open_folder(target, schema, source) or open_sink(target, schema, sys.stdout)
     )
     try:
         yield sink
@@ -73,7 +78,7 @@ class Move:
         What `source` decodes with.
     stop : Stop
         Limits.
-    view : LiveView, optional
+    view : View, optional
         Shown while it runs.
     """
 
@@ -83,7 +88,7 @@ class Move:
     decoder: Decoder | None
     stop: Stop
     summary: Summary
-    view: LiveView | None = None
+    view: View | None = None
     error: FramingError | None = None
     """What ended a `Replay` before its end."""
     _deadline: float | None = None
@@ -96,8 +101,7 @@ class Move:
         if self.stop.seconds is not None:
             self._deadline = time.monotonic() + self.stop.seconds
         if self.view:
-            console = Console(stderr=not sys.stdout.isatty())
-            self._display = Live(console=console, auto_refresh=False)
+            self._display = self._shown()
         try:
             with self._display:
                 return self._run()
@@ -106,11 +110,18 @@ class Move:
         finally:
             self._drain()
 
+    def _shown(self) -> Any:
+        """Give where the view is shown; a context."""
+        console = Console(stderr=not sys.stdout.isatty())
+        return Live(console=console, auto_refresh=False)
+
     def _run(self) -> str:
         while True:
             self._refresh()
             batch, ended = self._next()
             self._drain()
+            if isinstance(self.sink, RollingSink):
+                self.sink.tick()
             if ended is None and batch is not None:
                 ended = self._take(batch)
             del batch  # or it would be held while the next one is waited for
@@ -155,7 +166,8 @@ class Move:
 
     def _next(self) -> tuple[pa.RecordBatch | None, str | None]:
         """Wait for a batch, but not past the deadline or the next refresh; or why it is over."""
-        timeout = _REFRESH_S if self.view or self.decoder is not None else None
+        often = self.view or self.decoder is not None or isinstance(self.sink, RollingSink)
+        timeout = _REFRESH_S if often else None
         if self._deadline is not None:
             left = self._deadline - time.monotonic()
             if left <= 0:

@@ -19,8 +19,10 @@ __all__ = [
     "Extra",
     "Framing",
     "Keep",
+    "Log",
     "MaxMessage",
     "MaxRows",
+    "Metrics",
     "OnDrift",
     "OnError",
     "PayloadType",
@@ -102,8 +104,8 @@ Rejected = Annotated[
 To = Annotated[
     str | None,
     typer.Option(
-        help="live, ipc:PATH, parquet:PATH, ndjson or null. Default: live on a terminal, "
-        "else ndjson."
+        help="live, ipc:PATH, parquet:PATH, rolling:DIR[,roll=SIZE][,roll=TIME][,rows=N]"
+        "[,format=ipc][,prefix=P], ndjson or null. Default: live on a terminal, else ndjson."
     ),
 ]
 RowLimit = Annotated[int | None, typer.Option(min=1, help="Stop after N rows, exactly.")]
@@ -119,6 +121,15 @@ PayloadType = Annotated[
 ]
 CopyOut = Annotated[str, typer.Option(help="auto, never or always.")]
 MaxRows = Annotated[int, typer.Option(help="Rows of a batch at most.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT[,public][,connections=N]",
+        help="Serve metrics for Prometheus; public: also to other machines; series of their own "
+        "for N open connections.",
+    ),
+]
+Log = Annotated[str, typer.Option(help="text, or json: every event as a line of JSON on stderr.")]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Summary as JSON: on stdout, or on stderr if rows go to stdout."),

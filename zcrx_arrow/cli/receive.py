@@ -18,11 +18,13 @@ from zcrx_arrow.cli.moving import Move, Stop, opened
 from zcrx_arrow.cli.rejects import open_rejects
 from zcrx_arrow.cli.summary import Summary
 from zcrx_arrow.cli.view import LiveView
+from zcrx_arrow.cli.watching import logged, watched
 from zcrx_arrow.config import CopyOut, PayloadType
 from zcrx_arrow.decoded import DecodedSource
+from zcrx_arrow.decoders import Decoder
 from zcrx_arrow.errors import ConfigError
 
-__all__ = ["receive"]
+__all__ = ["announce", "open_source", "receive", "source_options"]
 
 
 def receive(
@@ -62,6 +64,8 @@ def receive(
     max_bytes: Annotated[str | None, typer.Option(help="Payload of a batch.")] = None,
     max_delay: Annotated[str, typer.Option(help="Age of a batch at most.")] = "10 ms",
     max_connections: Annotated[int, typer.Option(help="Open at a time.")] = 1024,
+    metrics: shared.Metrics = None,
+    log: shared.Log = "text",
     as_json: shared.AsJson = False,
 ) -> None:
     r"""
@@ -89,29 +93,31 @@ def receive(
         decoder = read_decoder(
             decode, schema=schema, on_error=on_error, on_drift=on_drift, extra=extra, keep=keep
         )
-        options: dict[str, Any] = {
-            "framing": read_framing(
-                framing,
-                preamble,
-                drop_preamble=drop_preamble,
-                delimiter=delimiter,
-                max_message=max_message,
-                decoder=decoder,
-            ),
-            "decode": decoder,
-            "transport": _as(Transport, transport),
-            "nic": nic,
-            "area": area,
-            "copy_out": _as(CopyOut, copy_out),
-            "payload_type": _as(PayloadType, payload_type),
-            "batching": zc.Batching(max_rows=max_rows, max_bytes=max_bytes, max_delay=max_delay),
-            "limits": zc.Limits(connections=max_connections),
-        }
+        options = source_options(
+            decoder,
+            framing=framing,
+            preamble=preamble,
+            drop_preamble=drop_preamble,
+            delimiter=delimiter,
+            max_message=max_message,
+            transport=transport,
+            nic=nic,
+            area=area,
+            copy_out=copy_out,
+            payload_type=payload_type,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            max_delay=max_delay,
+            max_connections=max_connections,
+        )
         with (
+            logged(log),
             open_rejects(rejected, on_error, on_drift) as rejects,
-            _open(listen, connect, accept, greeting, reconnect, options) as source,
+            open_source(listen, connect, accept, greeting, reconnect, options) as source,
+            watched(metrics, source, as_json=as_json) as say_where,
         ):
-            _announce(source, listen is not None, as_json)
+            announce(source, listen is not None, as_json)
+            say_where()
             stats = source.decode_stats if isinstance(source, DecodedSource) else None
             summary = Summary()
             with opened(target, source, decoder, summary) as sink:
@@ -122,12 +128,51 @@ def receive(
             summary.report(source, stopped, as_json=as_json, stream=stream, stats=stats)
 
 
+def source_options(
+    decoder: Decoder | None,
+    *,
+    framing: str | None,
+    preamble: str | None,
+    drop_preamble: bool,
+    delimiter: str | None,
+    max_message: str | None,
+    transport: str,
+    nic: str | None,
+    area: str,
+    copy_out: str,
+    payload_type: str,
+    max_rows: int,
+    max_bytes: str | None,
+    max_delay: str,
+    max_connections: int,
+) -> dict[str, Any]:
+    """Make what `zc.listen` and `zc.connect` take of the options of those names."""
+    return {
+        "framing": read_framing(
+            framing,
+            preamble,
+            drop_preamble=drop_preamble,
+            delimiter=delimiter,
+            max_message=max_message,
+            decoder=decoder,
+        ),
+        "decode": decoder,
+        "transport": _as(Transport, transport),
+        "nic": nic,
+        "area": area,
+        "copy_out": _as(CopyOut, copy_out),
+        "payload_type": _as(PayloadType, payload_type),
+        "batching": zc.Batching(max_rows=max_rows, max_bytes=max_bytes, max_delay=max_delay),
+        "limits": zc.Limits(connections=max_connections),
+    }
+
+
 def _as(_kind: object, value: str) -> Any:
     """Pass a choice on; the source checks it and names the choices."""
     return value
 
 
-def _open(
+def open_source(
     listen: str | None,
     connect: str | None,
     accept: int | None,
@@ -135,6 +180,7 @@ def _open(
     reconnect: bool,
     options: dict[str, Any],
 ) -> zc.Source:
+    """Open a source as the options of those names say."""
     if (listen is None) == (connect is None):
         raise ConfigError("give one of --listen HOST:PORT and --connect HOST:PORT")
     if listen is not None:
@@ -144,7 +190,8 @@ def _open(
     return zc.connect(connect or "", greeting=said, reconnect=again, **options)
 
 
-def _announce(source: zc.Source, listening: bool, as_json: bool) -> None:
+def announce(source: zc.Source, listening: bool, as_json: bool) -> None:
+    """Say on stderr where it listens."""
     host, port = source.address
     if as_json:
         event = "listening" if listening else "connected"

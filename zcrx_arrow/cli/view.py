@@ -2,9 +2,10 @@
 """The live table."""
 
 import time
+from typing import Protocol
 
 import pyarrow as pa
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -16,11 +17,21 @@ from zcrx_arrow.connectors.json_rows import json_rows
 from zcrx_arrow.decoders import DecodeStats
 from zcrx_arrow.replay import Replay
 
-__all__ = ["LiveView"]
+__all__ = ["LiveView", "View"]
 
 _SHOWN_CONNECTIONS = 12
 _WIDTH = 76
 _SAMPLE_S = 0.1
+
+
+class View(Protocol):
+    """What shows a feed while it is moved."""
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Look at a batch; nothing of it may be held."""
+
+    def render(self) -> RenderableType:
+        """Show this moment."""
 
 
 class LiveView:
