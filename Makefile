@@ -16,7 +16,7 @@ help:
 	@echo 'make test    lint, types, C tests under sanitizers, Python tests, fuzzers, a kernel of its own in a VM'
 	@echo 'make test-kernel  only the last of these; KERNEL=path/to/vmlinuz takes another kernel'
 	@echo 'make fuzz    every parser by coverage-guided fuzzing; FUZZ_SECONDS=3600 for longer than two minutes'
-	@echo 'make bench   compare with a bare recv() loop, Python sockets and Arrow Flight'
+	@echo 'make bench   compare with a bare recv() loop, Python sockets, Arrow Flight, and with engines over sockets'
 	@echo 'make format  put the sources into shape'
 
 # One environment for everything; its stamp is renewed when what it must hold changes.
@@ -75,6 +75,9 @@ bench: $(VENV)/.installed
 	test -d build/release || $(BIN)/meson setup build/release -Dpython_module=false
 	$(BIN)/meson compile -C build/release
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.flight_fanout
+	$(BIN)/python -m benchmarks.ray_overhead
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix

@@ -48,7 +48,7 @@ class DecodedSource(Source):
         self.decoder = stages.decode
         """What turns messages into columns, if it is not a framing alone that is your own."""
         self._lock = threading.RLock()
-        self._context = new_context(f"{address[0]}:{address[1]}", self._dismiss, *_REJECTED)
+        self._context = new_context(supervisor.address, self._dismiss, *_REJECTED)
         self._pipeline = stages.pipeline(self._context, self.transport, self._raw_schema)
         self._ready: deque[pa.RecordBatch] = deque()
         self._selected = False
