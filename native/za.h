@@ -353,6 +353,17 @@ struct za_ipc_info {
  * buffers inside of the body, lengths that are possible. 0, or -EBADMSG and why. Any thread. */
 int za_ipc_inspect(const uint8_t *data, size_t len, struct za_ipc_info *out,
 		   struct za_error *error);
+struct za_ipc_message {
+	const uint8_t *data; /* valid as long as the batch is */
+	uint32_t length, connection;
+	uint64_t position;
+	int64_t received;
+	bool in_area;
+	int32_t code;            /* of za_ipc_inspect() */
+	struct za_ipc_info info; /* if that is 0 */
+};
+/* Does so with each message of a batch of the core; `out` has room for all of its rows. */
+void za_ipc_look(const struct ArrowArray *batch, struct za_ipc_message *out);
 
 /*
  * Records: binary messages of fixed layout become columns. The caller lays out what there is and owns

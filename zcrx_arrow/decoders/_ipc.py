@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["ArrowIpc"]
 
 _ALIGNMENT: Final = 8
-_INLINE: Final = 12  # bytes of a view that has no buffer
 _ON_DRIFT: Final[tuple[OnDrift, ...]] = ("fail", "widen", "reject")
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, KeyError, StopIteration)
 
@@ -147,11 +146,18 @@ class _Stream:
     def __init__(self) -> None:
         self.feed = _Feed()
         self.reader: Any = None
+        self.schema: Any = None
         self.convert: list[Any] | None = None  # see _IpcAtWork._conversion
         self.left_out = False
         self._dictionaries: dict[int, int] = {}  # bytes by id
         self.as_is = False  # its batches are what the source gives
         self.flat = False  # no dictionaries: a message needs nothing of those before it
+
+    def begin(self, schema: pa.Buffer, options: Any) -> None:
+        """Take the message that says what will come."""
+        self.feed.put(schema)
+        self.reader = pa.ipc.open_stream(pa.PythonFile(self.feed, "r"), options=options)
+        self.schema = self.reader.schema
 
     def learn(self, info: Any, size: int, limit: int) -> None:
         """Account for a dictionary: a peer's may not grow without bound."""
@@ -168,6 +174,7 @@ class _IpcAtWork:
     def __init__(self, decoder: ArrowIpc, context: Context) -> None:
         self._decoder, self._context = decoder, context
         self._fields: pa.Schema | None = decoder.schema
+        self._width = len(decoder.schema or ())
         self._streams: dict[int, _Stream] = {}
         self._options = pa.ipc.IpcReadOptions(ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
 
@@ -185,91 +192,90 @@ class _IpcAtWork:
 
     def decode(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """See `Decoding`."""
-        rows, places = raw.rows(), _outside(raw)
+        count = len(raw)
+        messages = ffi.new("struct za_ipc_message[]", count)
+        lib.za_ipc_look(raw.array, messages)
         holder = raw.to_arrow()
         batches = []
-        for (connection, position, received, address, length), in_area in zip(
-            rows, places, strict=True
-        ):
+        for at in range(count):
+            message = messages[at]
+            connection = message.connection
             if self._context.is_dead(connection):
                 continue
-            message = pa.foreign_buffer(address, length, holder)
+            address = int(ffi.cast("uintptr_t", message.data))
+            body = pa.foreign_buffer(address, message.length, holder)
             try:
-                batch = self._message(connection, position, received, message, in_area)
+                batch = self._message(message, body)
             except _BROKEN as error:
                 text = f"{type(error).__name__}: {error}" if _bare(error) else str(error)
-                self._context.fail(connection, position, text.splitlines()[0][:300])
+                self._context.fail(connection, message.position, text.splitlines()[0][:300])
                 self._streams.pop(connection, None)
                 continue
             if batch is not None and batch.num_rows:
                 batches.append(batch)
         return batches
 
-    def _message(
-        self, connection: int, position: int, received: int, message: pa.Buffer, in_area: bool
-    ) -> pa.RecordBatch | None:
-        info = self._inspect(message)
-        stream = self._streams.setdefault(connection, _Stream())
-        if info.kind == lib.ZA_IPC_END:
-            self._streams[connection] = _Stream()
+    def _message(self, message: Any, data: pa.Buffer) -> pa.RecordBatch | None:
+        info = message.info
+        self._check(message)
+        stream = self._streams.get(message.connection)
+        if stream is None:
+            stream = self._streams[message.connection] = _Stream()
+        kind, offset = info.kind, info.body_offset
+        aligned = not (data.address + offset) % _ALIGNMENT
+        if stream.flat and aligned and kind == lib.ZA_IPC_RECORD_BATCH:
+            self._count(info.body_bytes, message.in_area and not info.compressed)
+            batch = pa.ipc.read_record_batch(data, stream.schema)
+            return self._finished(stream, batch, message)
+        if kind == lib.ZA_IPC_END:
+            self._streams[message.connection] = _Stream()
             return None
         if stream.reader is None:
-            if info.kind != lib.ZA_IPC_SCHEMA:
+            if kind != lib.ZA_IPC_SCHEMA:
                 raise ValueError("the stream does not begin with a schema")
-            stream.feed.put(_copy(message))
-            stream.reader = pa.ipc.open_stream(
-                pa.PythonFile(stream.feed, "r"), options=self._options
-            )
-            self._meet(connection, position, received, stream)
+            stream.begin(_copy(data), self._options)
+            self._meet(message, stream)
             return None
-        if info.kind == lib.ZA_IPC_SCHEMA:
+        if kind == lib.ZA_IPC_SCHEMA:
             raise ValueError("a second schema in one stream")
         if stream.left_out:
-            self._context.stats.rejected_rows += (
-                int(info.rows) if info.kind == lib.ZA_IPC_RECORD_BATCH else 0
-            )
+            self._context.stats.rejected_rows += info.rows if kind == lib.ZA_IPC_RECORD_BATCH else 0
             return None
-        aligned = not (message.address + int(info.body_offset)) % _ALIGNMENT
-        if stream.flat and aligned and info.kind == lib.ZA_IPC_RECORD_BATCH:
-            self._count(int(info.body_bytes), in_area and not info.compressed)
-            batch = pa.ipc.read_record_batch(message, stream.reader.schema)
-            return self._finished(stream, batch, connection, position, received)
-        if info.kind == lib.ZA_IPC_DICTIONARY:
-            stream.learn(info, message.size, self._decoder.max_expanded)
+        if kind == lib.ZA_IPC_DICTIONARY:
+            stream.learn(info, data.size, self._decoder.max_expanded)
             # It is kept: it must not pin the memory of its neighbours.
-            stream.feed.put(_copy(message))
+            stream.feed.put(_copy(data))
             return None
         # pyarrow keeps the last metadata that it has read.
-        stream.feed.put(_copy(message.slice(0, info.body_offset)))
+        stream.feed.put(_copy(data.slice(0, offset)))
         if info.body_bytes:
-            stream.feed.put(message.slice(info.body_offset))
+            stream.feed.put(data.slice(offset))
         # pyarrow copies what is not aligned.
-        self._count(int(info.body_bytes), in_area and aligned and not info.compressed)
-        return self._finished(
-            stream, stream.reader.read_next_batch(), connection, position, received
-        )
+        self._count(info.body_bytes, message.in_area and aligned and not info.compressed)
+        return self._finished(stream, stream.reader.read_next_batch(), message)
 
-    def _inspect(self, message: pa.Buffer) -> Any:
-        info = ffi.new("struct za_ipc_info *")
-        error = ffi.new("struct za_error *")
-        data = ffi.cast("uint8_t *", message.address)
-        if lib.za_ipc_inspect(data, message.size, info, error):
+    def _check(self, message: Any) -> None:
+        """See what the core says of a message, and limits."""
+        info, limit = message.info, self._decoder.max_expanded
+        if message.code:
+            error = ffi.new("struct za_error *")
+            lib.za_ipc_inspect(message.data, message.length, ffi.addressof(info), error)
             raise ValueError(ffi.string(error.detail).decode())
-        if info.compressed and info.expanded_bytes > self._decoder.max_expanded:
+        if info.compressed and info.expanded_bytes > limit:
             raise ValueError(
-                f"compressed buffers would have {info.expanded_bytes} bytes, "
-                f"max_expanded={self._decoder.max_expanded}"
+                f"compressed buffers would have {info.expanded_bytes} bytes, max_expanded={limit}"
             )
         # Rows can take no bytes, but what is added to them does.
-        added = 8 * int(info.rows) * (len(self._decoder.keep) + len(self._fields or ()))
-        if info.kind == lib.ZA_IPC_RECORD_BATCH and added > self._decoder.max_expanded:
-            raise ValueError(
-                f"{info.rows} rows would take {added} bytes, "
-                f"max_expanded={self._decoder.max_expanded}"
-            )
+        added = info.rows * self._added
+        if added > limit and info.kind == lib.ZA_IPC_RECORD_BATCH:
+            raise ValueError(f"{info.rows} rows would take {added} bytes, max_expanded={limit}")
         if info.kind > lib.ZA_IPC_RECORD_BATCH:
             raise ValueError("tensors are not taken")
-        return info
+
+    @property
+    def _added(self) -> int:
+        """What is at most added to a row, in bytes."""
+        return 8 * (len(self._decoder.keep) + self._width)
 
     def _count(self, body: int, in_area: bool) -> None:
         stats = self._context.stats
@@ -278,9 +284,7 @@ class _IpcAtWork:
         else:
             stats.gathered_bytes += body
 
-    def _finished(
-        self, stream: _Stream, batch: pa.RecordBatch, connection: int, position: int, received: int
-    ) -> pa.RecordBatch:
+    def _finished(self, stream: _Stream, batch: pa.RecordBatch, message: Any) -> pa.RecordBatch:
         if not self._decoder.trusted:
             batch.validate(full=True)
         if stream.as_is:
@@ -292,39 +296,51 @@ class _IpcAtWork:
             arrays = [
                 _made(batch, at, field) for at, field in zip(stream.convert, fields, strict=True)
             ]
-        origins = {"connection": connection, "position": position, "received_at": received}
+        origins = {
+            "connection": message.connection,
+            "position": message.position,
+            "received_at": message.received,
+        }
         for name in self._decoder.keep:
             arrays.append(_constant(origins[name], batch.num_rows, name))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     # --- schemas -----------------------------------------------------------------------------
 
-    def _meet(self, connection: int, position: int, received: int, stream: _Stream) -> None:
+    def _meet(self, message: Any, stream: _Stream) -> None:
         """Compare a connection's schema with the source's."""
-        theirs = stream.reader.schema
+        theirs = stream.schema
         for field in theirs:
             _check_names(field)
         if self._fields is None:
             with_origins(theirs, self._decoder.keep)
             self._fields = theirs
-        stream.flat = not any(_has_dictionary(field.type) for field in theirs)
+            self._width = len(theirs)
         if theirs.equals(self._fields, check_metadata=False):
             stream.as_is = not self._decoder.keep and theirs.equals(
                 self._fields, check_metadata=True
             )
+            stream.flat = not any(_has_dictionary(field.type) for field in theirs)
             return
         what = _difference(self._fields, theirs)
-        self._context.drifted(connection, what)
+        self._context.drifted(message.connection, what)
         if self._decoder.on_drift == "reject":
             stream.left_out = True
             self._context.rejected._add(  # noqa: SLF001
-                (connection, position, received, f"schema drift: {what}", b"")
+                (
+                    message.connection,
+                    message.position,
+                    message.received,
+                    f"schema drift: {what}",
+                    b"",
+                )
             )
             return
         if self._decoder.on_drift == "widen":
             stream.convert = _conversion(self._fields, theirs)
         if stream.convert is None:
             raise ValueError(f"schema drift: {what}")
+        stream.flat = not any(_has_dictionary(field.type) for field in theirs)
 
 
 def _check_names(field: pa.Field) -> None:
@@ -339,18 +355,6 @@ def _has_dictionary(kind: pa.DataType) -> bool:
     return pa.types.is_dictionary(kind) or any(
         _has_dictionary(kind.field(at).type) for at in range(kind.num_fields)
     )
-
-
-def _outside(raw: RawBatch) -> list[bool]:
-    """Which messages lie in the receive area, and were not put together elsewhere."""
-    child = raw.array.children[0]
-    spans = [lib.za_in_area(raw.array, i) for i in range(child.n_buffers - 3)]
-    start = ffi.cast("int32_t *", child.buffers[1]) + 4 * child.offset
-    views = iter(ffi.unpack(start, 4 * child.length))
-    return [
-        length > _INLINE and spans[buffer]
-        for length, _, buffer, _ in zip(views, views, views, views)  # noqa: B905 - by fours
-    ]
 
 
 def _bare(error: BaseException) -> bool:
