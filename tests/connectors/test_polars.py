@@ -192,3 +192,32 @@ def test_what_a_query_left_lacks_columns_and_goes_with_it():
         numbers = rest["a"].to_list()
         assert numbers == list(range(60_000 - len(numbers), 60_000))
         assert replay.metrics().discarded_rows <= 60_000 - 3 - len(numbers)
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_an_expression_that_raises_ends_the_query_and_gives_back(endless, engine):
+    def broken(_column):
+        raise RuntimeError("no, thanks")
+
+    with zc.listen("127.0.0.1:0", framing=framing.Delimited(), area="4 MiB") as source:
+        endless(source.address, b"0123456789" * 10 + b"\n")
+        lazy = polars_source.scan(source, again=True)
+        ask = lazy.head(100).with_columns(pl.col("position").map_batches(broken, pl.UInt64))
+        with pytest.raises((RuntimeError, pl.exceptions.ComputeError), match="no, thanks"):
+            ask.collect(engine=engine)
+        assert lazy.head(3).collect(engine="streaming").height == 3  # the feed goes on
+        source.stop()
+        while source.next_batch("10 s") is not None:
+            pass
+        eventually(lambda: (gc.collect(), source.metrics().batches_held == 0)[1])
+
+
+def test_frames_that_somebody_stops_taking(endless):
+    with zc.listen("127.0.0.1:0", decode=LAYOUT, area="4 MiB") as source:
+        endless(source.address, rows(1000).tobytes())
+        seen = 0
+        for frame in polars_source.iter_frames(source):
+            seen += frame.height
+            if seen > 5000:
+                break
+        assert source.next_batch("10 s").num_rows
