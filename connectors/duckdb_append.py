@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ from zcrx_arrow.connectors.duckdb_positions import (
     store,
     stored,
 )
-from zcrx_arrow.connectors.duckdb_progress import AppendOptions, Gap, Progress, Resume
+from zcrx_arrow.connectors.duckdb_progress import (
+    AppendOptions,
+    Gap,
+    Progress,
+    Resume,
+    origins,
+)
 from zcrx_arrow.connectors.duckdb_pull import (
     Came,
     Claim,
@@ -31,6 +38,7 @@ from zcrx_arrow.connectors.duckdb_pull import (
     quoted,
     working,
 )
+from zcrx_arrow.connectors.rolling_signals import Deferral
 from zcrx_arrow.errors import AreaExhaustedError, ConfigError
 from zcrx_arrow.source import Source
 
@@ -42,6 +50,7 @@ __all__ = ["Appended", "append"]
 
 _ROWS: Final = "zcrx_arrow_rows"
 _STEP_NS: Final = 100_000_000  # how late an ending program is noticed, at most
+_preparing: Final = threading.Lock()  # DuckDB refuses tables that two threads make at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +154,22 @@ class _Appending:
         self._pending: list[pa.RecordBatch] = []
         self._rows = self._bytes = self._since = self.rows = 0
         self._peers: dict[int, str | None] = {}
+        self._signals = Deferral()
 
     def run(self) -> None:
         puller = Puller(self._source)
-        try:
-            while self._take(puller):
-                if self._due() <= 0:
-                    self.flush()
-        except BaseException:
-            # Whatever came before is whole, and goes in.
+        # Else Ctrl-C would end a transaction, or come between taking a batch and keeping it.
+        with self._signals.deferred():
+            try:
+                while self._take(puller):
+                    if self._due() <= 0:
+                        self.flush()
+                    self._signals.run_pending()
+            except BaseException:
+                # Whatever came before is whole, and goes in.
+                self.flush()
+                raise
             self.flush()
-            raise
-        self.flush()
         if not leaving.is_set():
             self._progress.missed(None)
 
@@ -165,7 +178,7 @@ class _Appending:
         if leaving.is_set():
             return False
         try:
-            came = puller.step(min(_STEP_NS, self._due()))
+            came = self._step(puller)
         except AreaExhaustedError:
             if not self._pending:
                 raise
@@ -178,6 +191,13 @@ class _Appending:
             if batch.num_rows:
                 self._add(batch, came.nbytes)
         return True
+
+    def _step(self, puller: Puller) -> pa.RecordBatch | Came:
+        wait = min(_STEP_NS, self._due())
+        if puller.bounded:
+            return puller.step(wait)
+        with self._signals.allowed():  # who knows how long it takes
+            return puller.step(wait)
 
     def _add(self, batch: pa.RecordBatch, size: int) -> None:
         if not self._pending:
@@ -208,10 +228,11 @@ class _Appending:
         self._progress.moved(positions)
         self.rows += rows
         if self._on_commit is not None:
-            self._on_commit(positions)
+            with self._signals.allowed():
+                self._on_commit(positions)
 
     def _known_peers(self, batches: list[pa.RecordBatch]) -> dict[int, str | None]:
-        if not isinstance(self._source, Source) or "connection" not in batches[0].schema.names:
+        if not isinstance(self._source, Source) or "connection" not in origins(batches[0].schema):
             return {}
         ids = {int(each) for batch in batches for each in np.unique(batch.column("connection"))}
         if not ids <= set(self._peers):
@@ -298,7 +319,8 @@ def append(
     Notes
     -----
     While a transaction runs nothing is pulled, and the peers wait. Rows wait for it where they
-    were received; when receive memory runs low, they are copied out.
+    were received; when receive memory runs low, they are copied out. In the main thread, signals
+    that Python handles wait for it, too.
     """
     options = AppendOptions(
         feed=feed,
@@ -331,7 +353,9 @@ def _append(
     with opened(database) as connection:
         schema = source.schema
         writer = _Writer(connection, table, columns, options)
-        progress = Progress(options, writer.prepare(schema))
+        with _preparing:
+            before = writer.prepare(schema)
+        progress = Progress(options, before)
         progress.check(schema)
         work = _Appending(source, writer, progress, options, on_commit)
         work.run()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from zcrx_arrow.config import Duration, Size, nanoseconds, one_of, parse_size, whole
 from zcrx_arrow.connectors.duckdb_positions import Position
@@ -16,14 +17,20 @@ from zcrx_arrow.errors import ConfigError, ZcrxError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
-__all__ = ["AppendOptions", "Gap", "Progress", "Resume"]
+__all__ = ["AppendOptions", "Gap", "Progress", "Resume", "origins"]
 
 Resume = Literal["refuse", "skip", "anew"]
 Gap = Literal["error", "allow"]
 
 _REMEMBERED: Final = 65536
+_ORIGINS: Final = {"connection": pa.uint32(), "position": pa.uint64()}
+
+
+def origins(schema: pa.Schema) -> set[str]:
+    """Give the columns that say where rows come from; what others call so is not it."""
+    names = _ORIGINS.keys() & set(schema.names)
+    return {name for name in names if schema.field(name).type == _ORIGINS[name]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +83,7 @@ class Progress:
                 f"append: feed {self._options.feed!r} was stored without positions",
                 remedy="Take resume='anew'.",
             )
-        missing = {"connection", "position"} - set(schema.names)
+        missing = _ORIGINS.keys() - origins(schema)
         if missing and self._options.resume == "skip":
             raise ConfigError(
                 f"append: resume='skip' needs the columns {sorted(missing)}",
@@ -85,8 +92,7 @@ class Progress:
 
     def admit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Leave out what was committed before; see that nothing is missing or out of order."""
-        names = batch.schema.names
-        if "position" not in names or "connection" not in names:
+        if origins(batch.schema) != _ORIGINS.keys():
             return batch
         connections = batch.column("connection").to_numpy()
         logical = batch.column("position").to_numpy() + np.uint64(self._options.base)
@@ -210,7 +216,7 @@ def _check_resume(options: AppendOptions, before: list[Position]) -> None:
 
 
 def _tally(batch: pa.RecordBatch, counts: dict[int, int], last: dict[int, int], base: int) -> None:
-    names = batch.schema.names
+    names = origins(batch.schema)
     if "connection" not in names:
         counts[0] = counts.get(0, 0) + batch.num_rows
         if "position" in names and batch.num_rows:

@@ -103,12 +103,15 @@ class Puller:
     def __init__(self, source: Any) -> None:
         self._source = source
         self._step = self._iterated
+        self.bounded = True
+        """Whether `step` ends in time."""
         if isinstance(source, Source):
             self._step = self._pulled
         elif hasattr(source, "next_batch"):
             self._step = self._asked
         else:
             self._iterator = iter(source)
+            self.bounded = False
 
     def step(self, wait_ns: int) -> pa.RecordBatch | Came:
         """
@@ -155,7 +158,8 @@ class Claim:
         Names the reader in errors.
     """
 
-    _lock: Final = threading.Lock()
+    # A collected query gives back its claim wherever its thread was, perhaps in here.
+    _lock: Final = threading.RLock()
     _readers: Final[dict[int, Claim]] = {}
 
     def __init__(self, source: Any, what: str) -> None:
@@ -173,15 +177,16 @@ class Claim:
         if getattr(self._source, "closed", False) is True:
             raise ZcrxError(errno.EBADF, f"{self._source!r} is closed", step=self.what)
         with Claim._lock:
+            self._count += 1  # first, so that it does not end meanwhile
             other = Claim._readers.setdefault(id(self._source), self)
             if other is not self:
+                self._count -= 1
                 raise ZcrxError(
                     errno.EBUSY,
                     f"{self._source!r} is being read by {other.what}; each row comes once",
                     step=self.what,
                     remedy="End that one first, or give each reader a source of its own.",
                 )
-            self._count += 1
 
     def release(self) -> None:
         """Give it back, as often as it was taken."""

@@ -71,7 +71,7 @@ class _Feed:
         self.source, self.schema = source, schema
         self.reading = Reading(source, again=again, step="register")
         self.claim = Claim(source, "a query over register()")
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a query may be collected, and end, during another's step
         self.running = self.latest = self.interrupted = 0
         self.ended = self.closed = False
         self._puller: Puller | None = None

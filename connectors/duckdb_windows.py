@@ -223,6 +223,7 @@ class _Work:
 
     def _closings(self) -> Iterator[Closed]:
         puller, shape = Puller(self._source), self._shape
+        shape.begin(self._clock.now())
         while not leaving.is_set() and (came := puller.step(self._patience())) is not Came.END:
             now = self._clock.now()
             if came is Came.NOTHING:

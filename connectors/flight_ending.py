@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["end", "hang_up", "name_of_peer", "open_server"]
 
 _STEP_S: Final = 0.05
+_ANY: Final = (None, "0.0.0.0", "::")  # noqa: S104 - compared with
 
 _servers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -68,7 +69,7 @@ def _forget_servers() -> None:
 os.register_at_fork(after_in_child=_forget_servers)
 
 
-def end(server: Any, grace: float) -> None:
+def end(server: Any, grace: float, host: str) -> None:
     """
     Shut a server down; connections whose calls have not ended after `grace` seconds are cut.
 
@@ -83,13 +84,13 @@ def end(server: Any, grace: float) -> None:
     ending.join(grace)
     deadline = time.monotonic() + 30
     while ending.is_alive() and time.monotonic() < deadline:
-        hang_up(port)
+        hang_up(port, host=host)
         ending.join(_STEP_S)
     if ending.is_alive():
         raise ZcrxError(errno.ETIMEDOUT, "the Flight server does not end", step="close")
 
 
-def hang_up(port: int, peer: str | None = None) -> int:
+def hang_up(port: int, peer: str | None = None, *, host: str | None = None) -> int:
     """
     Shut down this process' accepted connections of a port; those of one peer if it is given.
 
@@ -99,6 +100,8 @@ def hang_up(port: int, peer: str | None = None) -> int:
         That a server of this process listens at.
     peer : str, optional
         As gRPC names it, ``ipv4:127.0.0.1:4711`` or ``ipv6:%5B::1%5D:4711``.
+    host : str, optional
+        The literal address that the server listens at: others may have the same port elsewhere.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def hang_up(port: int, peer: str | None = None) -> int:
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names only
     except OSError:  # no descriptor is left to look with
         return 0
-    return sum(_cut(number, port, wanted) for number in numbers)
+    return sum(_cut(number, port, host, wanted) for number in numbers)
 
 
 def name_of_peer(peer: str) -> str:
@@ -128,15 +131,17 @@ def _address_of(peer: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def _cut(fd: int, port: int, peer: tuple[str, int] | None) -> bool:
+def _cut(fd: int, port: int, host: str | None, peer: tuple[str, int] | None) -> bool:
     sock = _own_socket(fd)
     if sock is None:
         return False
     with sock, contextlib.suppress(OSError):
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.getsockname()[1] != port:
             return False
-        host, number = sock.getpeername()[:2]  # fails for the listener
-        if peer is None or (_plain(host), number) == (_plain(peer[0]), peer[1]):
+        if host not in _ANY and _plain(sock.getsockname()[0]) != _plain(str(host)):
+            return False
+        other, number = sock.getpeername()[:2]  # fails for the listener
+        if peer is None or (_plain(other), number) == (_plain(peer[0]), peer[1]):
             sock.shutdown(socket.SHUT_RDWR)
             return True
     return False

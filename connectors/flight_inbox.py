@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ class Inbox:
         self._arrived = threading.Condition(self._lock)
         self._taken = threading.Condition(self._lock)
         self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
+        self._waiting: deque[object] = deque()  # those who put, in the order of their coming
         self._wakers: list[Callable[[], None]] = []
         self._ended = False
         self.bytes = 0
@@ -48,9 +50,8 @@ class Inbox:
         is not taken, if it has, or if this was ended.
         """
         with self._lock:
-            if not self._has_room(size):
-                self._stall(size, gone, step)
-            if self._ended or not self._has_room(size):
+            free = not self._waiting and self._has_room(size)
+            if self._ended or not (free or self._stall(size, gone, step)):
                 return False
             self._batches.append((batch, size))
             self.bytes += size
@@ -58,13 +59,25 @@ class Inbox:
             self._wake()
             return True
 
-    def _stall(self, size: int, gone: Callable[[], bool], step: float) -> None:
+    def _stall(self, size: int, gone: Callable[[], bool], step: float) -> bool:
+        """Wait for room; in turn, or small batches would go before a large one for ever."""
         begin = time.monotonic()
         self.stalls += 1
-        while not self._taken.wait_for(lambda: self._ended or self._has_room(size), step):
-            if gone():
-                break
-        self.stalled_s += time.monotonic() - begin
+        turn = object()
+        self._waiting.append(turn)
+
+        def free() -> bool:
+            return self._waiting[0] is turn and self._has_room(size)
+
+        try:
+            while not self._taken.wait_for(lambda: self._ended or free(), step):
+                if gone():
+                    break
+            return not self._ended and free()
+        finally:
+            self._waiting.remove(turn)
+            self._taken.notify_all()
+            self.stalled_s += time.monotonic() - begin
 
     def _has_room(self, size: int) -> bool:
         room = len(self._batches) < self._max_batches and self.bytes + size <= self._max_bytes
@@ -107,6 +120,11 @@ class Inbox:
             self._wakers.append(waker)
             if self._batches or self._ended:
                 self._wake()
+
+    def forget(self, waker: Callable[[], None]) -> None:
+        """Do not call this any more, if it was not called yet."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._wakers.remove(waker)
 
     def _wake(self) -> None:
         wakers, self._wakers = self._wakers, []

@@ -23,7 +23,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -35,7 +35,7 @@ from zcrx_arrow.connectors.flight_ending import end, name_of_peer, open_server
 from zcrx_arrow.connectors.flight_inbox import Inbox
 from zcrx_arrow.connectors.flight_request import Request, refusal
 from zcrx_arrow.connectors.flight_security import Endpoint, Tls
-from zcrx_arrow.connectors.flight_wire import wire_bytes
+from zcrx_arrow.connectors.flight_wire import dictionary_bytes, wire_bytes
 from zcrx_arrow.errors import ConfigError, ForkedError, FramingError
 from zcrx_arrow.source import CONNECTIONS_SCHEMA
 
@@ -98,6 +98,8 @@ class _Connection:
     batches: int = 0
     rows: int = 0
     bytes: int = 0
+    dictionaries: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Of the latest batch: where they lie, and their bytes."""
 
     def row(self, local: str) -> dict[str, Any]:
         """Give its row of the table of connections."""
@@ -175,6 +177,7 @@ class _Engine:
             self._settle(options.schema)
         self._server = open_server(functools.partial(_Flight, self), endpoint)
         self.port: int = self._server.port
+        self._host = endpoint.host
         self.local = endpoint.uri_at(self.port)
 
     # --- one schema --------------------------------------------------------------------------
@@ -259,7 +262,11 @@ class _Engine:
 
     def _accept(self, connection: _Connection, context: Any, batch: pa.RecordBatch) -> None:
         self._validate(batch)
-        size = wire_bytes(batch)
+        # A dictionary counts with the first of a stream's batches that have it.
+        before, connection.dictionaries = connection.dictionaries, dictionary_bytes(batch)
+        size = wire_bytes(batch) + sum(
+            each for at, each in connection.dictionaries.items() if at not in before
+        )
         if size > self.max_bytes:
             self.invalid += 1
             raise refusal(
@@ -286,6 +293,12 @@ class _Engine:
         except (pa.ArrowException, ValueError) as error:
             self.invalid += 1
             raise refusal(f"a batch is not valid: {error}", "invalid") from None
+        for each, column in zip(batch.schema, batch.columns, strict=True):
+            if not each.nullable and column.null_count:
+                self.invalid += 1
+                raise refusal(
+                    f"a batch is not valid: {each.name!r} is null and must not be", "invalid"
+                )
 
     def _ended(self, connection: _Connection, error: BaseException | None) -> None:
         connection.closed_ns = time.time_ns()
@@ -314,6 +327,10 @@ class _Engine:
             counts = [self.totals, *([c.batches, c.rows, c.bytes] for c in self.open.values())]
             return [sum(column) for column in zip(*counts, strict=True)]
 
+    @property
+    def closing(self) -> bool:
+        return self._closing.is_set()
+
     def close(self, *, discard: bool) -> None:
         if os.getpid() != self._owner:  # the connections are the parent's
             return
@@ -322,7 +339,7 @@ class _Engine:
             self._closing.set()
             self.inbox.end(discard=discard)
             if first:
-                end(self._server, _GRACE_S)
+                end(self._server, _GRACE_S, self._host)
 
 
 class _Broken(flight.FlightUnavailableError):  # type: ignore[misc] # pyarrow has no types
@@ -415,10 +432,10 @@ class IngestSource:
         Raises
         ------
         FramingError
-            If the source was closed before one came.
+            If the source was stopped or closed before one came.
         """
         while not self._engine.schema_known.wait(_STEP_S):
-            if self._closed or os.getpid() != self._owner:
+            if self._engine.closing or os.getpid() != self._owner:
                 raise FramingError(errno.ENODATA, "no client came that tells the schema")
         return self._engine.schema
 
@@ -488,7 +505,10 @@ class IngestSource:
                 loop.call_soon_threadsafe(arrived.set)
 
         self._engine.inbox.tell(wake)
-        await arrived.wait()
+        try:
+            await arrived.wait()
+        finally:
+            self._engine.inbox.forget(wake)
 
     def __arrow_c_schema__(self) -> object:
         """Arrow PyCapsule interface: the schema."""
@@ -624,7 +644,7 @@ def ingest(
         and ``received_at`` timestamp[ns, UTC].
     queue, queue_batches
         Bytes and batches that wait to be pulled. When it is full, clients wait. A batch that is
-        larger than `queue` is refused.
+        larger than `queue` is refused; a dictionary counts with the first batch that has it.
     connections : int
         Streams at a time.
     accept : int, optional

@@ -26,7 +26,8 @@ _KEYS: Final = {"feed", "last", "acks"}
 
 def refusal(why: str, code: str) -> flight.FlightServerError:
     """Make the error that refuses a call; `code` is for programs, in its ``extra_info``."""
-    return flight.FlightServerError(why, code.encode())
+    # A client may have put into its ticket what cannot be sent back to it.
+    return flight.FlightServerError(why.encode("utf-8", "backslashreplace").decode(), code.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Request:
             if not text.startswith("{"):
                 return cls(feed=text)
             return cls._of_object(json.loads(text))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise refusal(f"the ticket cannot be read: {error}", "invalid") from None
 
     @classmethod

@@ -145,6 +145,7 @@ class _Engine:
             self._pump.release()
             raise
         self.port: int = self._server.port
+        self._host = endpoint.host
         self._keeper = threading.Thread(
             target=self._look_after, name="zcrx-flight-keeper", daemon=True
         )
@@ -174,7 +175,7 @@ class _Engine:
         while not self._closing.wait(_STEP_S):
             self.fanout.expire()
             for reader in self.fanout.lost(time.monotonic() - _GRACE_S):
-                self.hung_up += hang_up(self.port, reader.peer)
+                self.hung_up += hang_up(self.port, reader.peer, host=self._host)
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -206,13 +207,15 @@ class _Engine:
         with self._close_lock:
             if self._closing.is_set():
                 return
-            if self.fanout.finished:  # by itself: clients may get the rest
-                self.fanout.wait_until_left(timeout)
-            self._closing.set()
-        self.fanout.abort("the server is closing")
-        self._pump.stop()
-        self._keeper.join()
-        end(self._server, _GRACE_S)
+            try:
+                if self.fanout.finished:  # by itself: clients may get the rest
+                    self.fanout.wait_until_left(timeout)
+            finally:  # Ctrl-C while waiting closes it too: nobody would do it later
+                self._closing.set()
+                self.fanout.abort("the server is closing")
+                self._pump.stop()
+                self._keeper.join()
+                end(self._server, _GRACE_S, self._host)
 
 
 class _Stream:

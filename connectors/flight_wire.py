@@ -19,7 +19,7 @@ from zcrx_arrow.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Wire", "plain_type", "wire_bytes"]
+__all__ = ["Wire", "dictionary_bytes", "plain_type", "wire_bytes"]
 
 _PLAIN: Final = {pa.binary_view(): pa.binary(), pa.string_view(): pa.string()}
 
@@ -111,6 +111,37 @@ def wire_bytes(batch: pa.RecordBatch) -> int:
     """Give the bytes of a batch as an IPC message."""
     size: int = pa.ipc.get_record_batch_size(batch)
     return size
+
+
+def dictionary_bytes(batch: pa.RecordBatch) -> dict[tuple[int, ...], int]:
+    """
+    Give the bytes of a batch's dictionaries, which its message does not have.
+
+    By where they lie, so that batches which share one can be told from those that have their own.
+    """
+    return {
+        tuple(buffer.address for buffer in each.buffers() if buffer): each.get_total_buffer_size()
+        for column in batch.columns
+        if _has_dictionary(column.type)
+        for each in _dictionaries(column)
+    }
+
+
+def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _dictionaries(array.storage)
+    elif pa.types.is_dictionary(kind):
+        yield array.dictionary
+        yield from _dictionaries(array.dictionary)
+    elif pa.types.is_map(kind):
+        yield from _dictionaries(array.keys)
+        yield from _dictionaries(array.items)
+    elif pa.types.is_struct(kind) or pa.types.is_union(kind):
+        for at in range(kind.num_fields):
+            yield from _dictionaries(array.field(at))
+    elif kind.num_fields:  # lists of every kind, and run-end encoded
+        yield from _dictionaries(array.values)
 
 
 def _is_fresh(kind: pa.DataType) -> bool:

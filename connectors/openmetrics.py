@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -82,8 +83,13 @@ class SourceCollector(Collector):
         self._watched.add(named(sources))
 
     def remove(self, sources: Any) -> None:
-        """Watch them no more."""
-        self._watched.remove(named(sources))
+        """Watch them no more: a mapping by its names, others whatever they were called."""
+        given = named(sources)
+        if isinstance(sources, Mapping):
+            self._watched.remove(given)
+            return
+        ids = set(map(id, given.values()))
+        self._watched.remove([name for name, each in self._watched.items() if id(each) in ids])
 
     def describe(self) -> Iterator[Metric]:
         """Give the names, for a registry that looks for clashes."""
@@ -116,7 +122,9 @@ class SourceCollector(Collector):
             ask = getattr(source, "connections", None)
             if ask is None:
                 continue
-            rows = [row for row in ask().to_pylist() if row["close_reason"] is None]
+            # Not its times: without pandas, Python has no nanoseconds.
+            table = ask().select(["id", "peer", "close_reason", "bytes"])
+            rows = [row for row in table.to_pylist() if row["close_reason"] is None]
             for row in rows[: self._connections]:
                 labels = [name, source.transport, str(row["id"]), row["peer"] or ""]
                 family.add_metric(labels, row["bytes"])

@@ -279,18 +279,19 @@ class Live:
     def _run(self) -> None:
         try:
             with Selected(self._source, self._columns):
-                while not self._stopping.is_set():
-                    rows, ended = self._gather()
-                    self._show(rows)
-                    if ended:
-                        return
+                ended = False
+                while not ended and not self._stopping.is_set():
+                    pieces: list[pa.Table] = []
+                    try:
+                        ended = self._gather(pieces)
+                    finally:  # what came before an error is shown too
+                        self._show(pieces)
         except BaseException as error:  # noqa: BLE001 - told to whoever stops or waits
             self.error = error
             _LOG.error("the live table ends: %s: %s", type(error).__name__, error)
 
-    def _gather(self) -> tuple[list[pa.Table], bool]:
-        """Pull for a while after the first batch; and whether the stream has ended."""
-        pieces: list[pa.Table] = []
+    def _gather(self, pieces: list[pa.Table]) -> bool:
+        """Pull for a while after the first batch; True if the stream has ended."""
         count, due = 0, None
         while count < _MOST_ROWS and not self._stopping.is_set():
             left = _STEP_S if due is None else due - time.monotonic()
@@ -301,14 +302,14 @@ class Live:
             except TimeoutError:
                 continue
             if batch is None:
-                return pieces, True
+                return True
             if due is None:
                 due = time.monotonic() + self._every_s
             self.rows += batch.num_rows
             count += batch.num_rows
             pieces.append(compat(batch.select(self._columns)))
             del batch  # or it would be held while the next one is waited for
-        return pieces, False
+        return False
 
     def _show(self, pieces: list[pa.Table]) -> None:
         if not pieces:

@@ -203,6 +203,7 @@ class ReceiverActor:
         # of the thread that runs
         self.counts = Counts()
         self._left: tuple[float, float] | None = None
+        self._failure: BaseException | None = None
         self._newest = 0
 
     # --- for the stream ----------------------------------------------------------------------
@@ -234,7 +235,13 @@ class ReceiverActor:
             What the source, its framing or its decoder raises, behind the rows before it.
         """
         self._entered()
-        block = next(self._feed, None)
+        if self._failure is not None:  # calls may be executed in another order than they are read
+            raise self._failure
+        try:
+            block = next(self._feed, None)
+        except BaseException as error:
+            self._failure = error
+            raise
         gathered, counts = self._gathered, self.counts
         if block is None:
             return None, self._note(rows=0, bytes_=0)

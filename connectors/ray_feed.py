@@ -7,6 +7,7 @@ import errno
 import logging
 import time
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -227,11 +228,14 @@ class Feed:
         self._death: Death | None = None
         self._died_at = 0.0
         self._gap: Gap | None = None
+        self._kept: MicroBatch | None = None  # received, and not handed out yet
         self._clear()
 
     def _clear(self) -> None:
         """Forget what belongs to an actor."""
         self._asked: deque[tuple[Any, Any]] = deque()  # references of a block and its note
+        # Ray may execute calls in another order than they were made in: what came before its turn.
+        self._early: dict[int, tuple[Any, Any, Note]] = {}
         self._expected = 0
         self._behind = _Behind()
 
@@ -277,7 +281,7 @@ class Feed:
         self._clear()
         for _ in range(self._depth):
             self.ask()
-        self.awaits = self._asked[0][1]
+        self._aim()
         return self.opened
 
     @property
@@ -287,7 +291,7 @@ class Feed:
 
     @property
     def _running(self) -> bool:
-        return bool(self._asked)
+        return bool(self._asked or self._early)
 
     def look(self, now: float) -> None:
         """Start it again if that is due; give up what takes too long to start."""
@@ -323,6 +327,9 @@ class Feed:
         FeedDiedError
             If the receiver has failed, and is not to be started again.
         """
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept
         try:
             if self.opening:
                 self._resumed()
@@ -348,21 +355,60 @@ class Feed:
         self._tell(self._gap)
 
     def _take(self) -> MicroBatch | None:
-        note: Note = ray.get(self.awaits)
-        block, _ = self._asked.popleft()
-        # Never empty: the block that was taken before this one has been asked for again.
-        self.awaits = self._asked[0][1]
-        return self._micro_batch(block, note)
+        if self._expected not in self._early:
+            self._receive()
+        found = self._early.pop(self._expected, None)
+        try:
+            return self._micro_batch(found[0], found[2]) if found else None
+        finally:
+            self._aim()
+
+    def _receive(self) -> None:
+        """Take what has come, whichever turn it has."""
+        try:
+            self._sort_in(self._asked[0])
+        except RayError:
+            # Calls that were executed before the one that failed have blocks, which come first.
+            for each in list(self._asked)[1:]:
+                with suppress(RayError):
+                    self._sort_in(each)
+            if self._expected not in self._early:
+                raise
+
+    def _sort_in(self, asked: tuple[Any, Any]) -> None:
+        note: Note = ray.get(asked[1])
+        self._asked.remove(asked)
+        if note.number < self._expected:
+            raise ZcrxError(errno.EPROTO, f"block {note.number} came twice", step="ray")
+        self._early[note.number] = (*asked, note)
+
+    def _aim(self) -> None:
+        """
+        Wait for the next block.
+
+        There is one under way: that which was taken before has been asked for again, and those
+        under way have the next numbers, in some order.
+        """
+        early = self._early.get(self._expected)
+        if early is not None:
+            self.awaits = early[1]
+        elif self._asked:
+            self.awaits = self._asked[0][1]
 
     def _micro_batch(self, block: Any, note: Note) -> MicroBatch | None:
-        if note.number != self._expected:
-            raise ZcrxError(errno.EPROTO, f"block {self._expected} is missing", step="ray")
         self._behind.add(note.ranges)  # first: they may be of the connection before a gap too
-        for each in note.resumed:
-            self._redialled(each)
-        if not note.rows:
+        gaps = [self._redialled(each) for each in note.resumed]
+        if note.rows:
+            self._kept = self._made(block, note)
+        else:
             self.ended = True
-            return None
+        # Behind that: what is told may raise, and the block is handed out then by the next call.
+        for gap in gaps:
+            self._tell(gap)
+        made, self._kept = self._kept, None
+        return made
+
+    def _made(self, block: Any, note: Note) -> MicroBatch:
         self._expected += 1
         assert self.opened is not None  # noqa: S101 - it runs
         gap, self._gap = self._gap, None
@@ -379,7 +425,7 @@ class Feed:
             gap=gap,
         )
 
-    def _redialled(self, new: Resumed) -> None:
+    def _redialled(self, new: Resumed) -> Gap:
         end = self._behind.ends.get(new.resumes)
         self._gap = Gap(
             receiver=self.receiver.name,
@@ -390,11 +436,12 @@ class Feed:
             last={} if end is None else {new.resumes: end},
             last_generation=self.generation,
         )
-        self._tell(self._gap)
+        return self._gap
 
     def ask(self) -> None:
         """Ask the actor for one more block, unless so many are under way as the backlog allows."""
-        if self.ended or self.actor is None or len(self._asked) >= self._depth:
+        under_way = len(self._asked) + len(self._early)
+        if self.ended or self.actor is None or under_way >= self._depth:
             return
         take = self.actor.take.options(num_returns=2, concurrency_group=GROUP)
         self._asked.append(tuple(take.remote()))
@@ -419,9 +466,11 @@ class Feed:
             last_generation=whose,
         )
         self.kill()
-        self._settings.tell(self._death)
         log.warning("%s", self._death)
-        self._schedule(now)
+        try:
+            self._settings.tell(self._death)
+        finally:  # whatever a callback raises, it is not started again where it must not be
+            self._schedule(now)
 
     def _schedule(self, now: float) -> None:
         assert self._death is not None  # noqa: S101 - see _died

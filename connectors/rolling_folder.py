@@ -56,9 +56,14 @@ class Folder:
             raise
 
     def _make(self) -> None:
-        if not self.path.is_dir():
+        missing, at = [], self.path.absolute()
+        while not at.is_dir():
+            missing.append(at)
+            at = at.parent
+        if missing:
             self.path.mkdir(parents=True, exist_ok=True)
-            sync_folder(self.path.absolute().parent)
+        for each in reversed(missing):
+            sync_folder(each.parent)
 
     def _take(self) -> None:
         try:
@@ -80,6 +85,11 @@ class Folder:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def closed(self) -> bool:
+        """Whether others may write here."""
+        return self._lock < 0
 
     def next_path(self, prefix: str, kind: str) -> tuple[int, Path]:
         """Give a number and a path that nothing has; both sort behind all before."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import uuid
 from collections import deque
@@ -29,6 +30,7 @@ from zcrx_arrow.connectors.rolling_report import Finished, Report, WriteError, f
 from zcrx_arrow.connectors.rolling_schema import check_same, check_schema
 from zcrx_arrow.connectors.rolling_signals import Deferral
 from zcrx_arrow.errors import ConfigError, ZcrxError
+from zcrx_arrow.source import Source
 
 if TYPE_CHECKING:
     import os
@@ -115,11 +117,15 @@ class RollingSink:
         ------
         WriteError
             If it cannot be; then nothing can any more.
+        ZcrxError
+            EBADF, if the sink was closed.
         """
         if not isinstance(batch, pa.RecordBatch):
             raise ConfigError(f"a sink takes record batches, not {type(batch).__name__}")
         with self.signals.deferred():
             self._check_alive()
+            if self._folder.closed:
+                raise ZcrxError(errno.EBADF, f"the sink of {self.folder} is closed", step="write")
             self._check(batch)
             rest = self._without_repeats(batch)
             is_slice = rest.num_rows < batch.num_rows
@@ -258,9 +264,9 @@ class RollingSink:
     def _named(self) -> tuple[Range, ...]:
         """Give the ranges with what the source knows of their connections."""
         known: dict[int, dict[str, Any]] = {}
-        ask = getattr(self._source, "connections", None)
-        if ask is not None:
-            known = {row["id"]: row for row in ask().to_pylist()}
+        if isinstance(self._source, Source):  # what others call connections is not it
+            table = self._source.connections().select(["id", "peer", "resumes"])
+            known = {row["id"]: row for row in table.to_pylist()}
         for each in self._ranges:
             row = known.get(each.connection, {})
             each.peer, each.resumes = row.get("peer"), row.get("resumes")

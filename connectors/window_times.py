@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
@@ -64,6 +65,9 @@ class Closed:
 class Shape(Protocol):
     """A way to cut a feed into windows; times are nanoseconds of one clock that never goes back."""
 
+    def begin(self, now: int) -> None:
+        """Say that the feed is looked at from now on."""
+
     def add(self, batch: pa.RecordBatch, now: int) -> Iterator[Closed]:
         """Take rows that came now; gives the windows that they close."""
 
@@ -84,6 +88,10 @@ class ByRows:
         self._every, self._idle = every, idle
         self._rows = Rows(schema, budget)
         self._number = self._start = self._latest = 0
+
+    def begin(self, now: int) -> None:
+        """See `Shape`."""
+        self._latest = now
 
     def add(self, batch: pa.RecordBatch, now: int) -> Iterator[Closed]:
         """See `Shape`."""
@@ -202,14 +210,19 @@ class ByTime:
         self._every, self._offset = options.every // unit, options.offset // unit
         self._lateness = options.lateness // unit
         self._open: dict[int, Rows] = {}
-        self._strays, self._stray_bytes = Strays(), 0
+        self._strays, self._kept = Strays(), Rows(schema, budget)
         self._top = times.low  # the greatest time so far
         self._closed = self._index(self._top - self._lateness)  # windows below are closed
         self._given: int | None = None  # the window after the last one given out
-        self._latest = now
         self._number = 0
+        self._partial_first: int | None = None
+        self.begin(now)
+
+    def begin(self, now: int) -> None:
+        """See `Shape`."""
+        self._latest = now
         # A window that began before the feed was looked at was not seen in full.
-        self._partial_first = self._index(now) if options.arrival else None
+        self._partial_first = self._index(now) if self._options.arrival else None
 
     def _index(self, time: int) -> int:
         return (time - self._offset) // self._every
@@ -321,10 +334,7 @@ class ByTime:
                 remedy="Raise lateness=, or take late='drop' or 'keep'.",
             )
         if self._options.late == "keep":
-            piece, share = cut(batch, rows)
-            self._budget.take(piece.num_rows, share)
-            self._stray_bytes += share
-            self._strays.kept.append(piece)
+            self._kept.add(*cut(batch, rows))
 
     # --- closing -------------------------------------------------------------------------------
 
@@ -380,10 +390,11 @@ class ByTime:
             return
         first = self._given if self._given is not None else (ready[0] if ready else window)
         # Those that rows ask for: the clock's come one by one anyway.
-        if why == "time" and self.by_event and window - first - len(ready) > _MOST_EMPTY:
+        most = max((b - a - 1 for a, b in pairwise([first - 1, *ready, window])), default=0)
+        if why != "idle" and self.by_event and most > _MOST_EMPTY:
             raise ZcrxError(
                 errno.ERANGE,
-                f"{window - first - len(ready):,} windows without rows lie between two rows",
+                f"{most:,} windows without rows lie between two rows",
                 step="windows",
                 remedy="Take empty='skip', or ahead= to leave out rows whose time cannot be.",
             )
@@ -409,8 +420,8 @@ class ByTime:
     def left(self) -> Strays:
         """Give the strays since the last window."""
         strays, self._strays = self._strays, Strays()
-        self._budget.give(sum(piece.num_rows for piece in strays.kept), self._stray_bytes)
-        self._stray_bytes = 0
+        if self._kept.count:
+            strays.kept = self._kept.take().to_batches()
         return strays
 
 

@@ -99,6 +99,11 @@ class Pipeline:
         if self._decoding is not None:
             self._decoding.select(columns)
 
+    def whole(self, batch: pa.RecordBatch) -> bool:
+        """Whether a batch that has come out has all columns, whatever was selected."""
+        schema = self.schema
+        return schema is not None and batch.num_columns == len(schema)
+
     def feed(self, raw: RawBatch) -> list[pa.RecordBatch]:
         """
         Take a batch of the core; moves it.

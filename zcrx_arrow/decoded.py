@@ -94,12 +94,13 @@ class DecodedSource(Source):
         """
         For connectors: batches from here on need no other columns; None: all of them again.
 
-        What was decoded for a selection and not pulled lacks columns, so it goes with it.
+        What was decoded for a selection and not pulled goes with it, where it lacks columns.
         """
         with self._lock:
             if self._selected:
-                self._discarded += sum(batch.num_rows for batch in self._ready)
-                self._ready.clear()
+                came, whole = self._ready, self._pipeline.whole
+                self._ready = deque(batch for batch in came if whole(batch))
+                self._discarded += sum(batch.num_rows for batch in came if not whole(batch))
             self._selected = columns is not None
             self._pipeline.select(columns)
 

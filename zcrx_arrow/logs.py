@@ -105,7 +105,8 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         for name, value in vars(record).items():
-            if name not in _ORDINARY:
+            # An underscore: what other libraries add to every record.
+            if name not in _ORDINARY and not name.startswith("_"):
                 short = name.removeprefix(PREFIX)
                 said[name if short in said else short] = _plain(value)
         return json.dumps(said, default=str, allow_nan=False)

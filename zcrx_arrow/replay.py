@@ -171,8 +171,9 @@ class Replay:
         if self._pipeline is None:
             return
         if self._selected:
-            self._discarded += sum(batch.num_rows for batch in self._ready)
-            self._ready.clear()
+            came, whole = self._ready, self._pipeline.whole
+            self._ready = [batch for batch in came if whole(batch)]
+            self._discarded += sum(batch.num_rows for batch in came if not whole(batch))
         self._selected = columns is not None
         self._pipeline.select(columns)
 

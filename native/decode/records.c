@@ -425,7 +425,7 @@ uint32_t za_records_decode(const struct za_records *records, const struct ArrowA
 		step = records->block_bytes ? records->block_bytes : bytes;
 		for (; more && (at < bytes || (!step && !at)); at += step) {
 			/* Where something is bad, a group one by one. */
-			if (short_way && at % (GROUP * step) == 0)
+			if (short_way && at / step % GROUP == 0)
 				at += step * add_block(&d, data + at, (bytes - at) / step, checked);
 			if (step > bytes - at)
 				break;

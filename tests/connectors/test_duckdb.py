@@ -433,6 +433,33 @@ def test_a_result_that_is_left_unread_is_told(db, monkeypatch):
 # --- before the first byte ---------------------------------------------------------------------
 
 
+def test_a_query_may_be_collected_while_another_one_pulls(db):
+    batch = pa.record_batch({"n": [1, 2, 3]})
+
+    class Feed:
+        schema = batch.schema
+
+        def __iter__(self):
+            yield batch
+            gc.collect()  # what any allocation may do
+            yield batch
+
+    class Left:
+        pass
+
+    with duckdb_source.register(db, "feed", Feed(), again=True) as feed:
+        left = Left()
+        left.itself, left.reader = left, feed._feed.reader(["n"])
+        left.reader.read_next_batch()
+        gc.disable()
+        try:
+            del left
+            assert db.sql("select count(*) from feed").fetchall() == [(3,)]
+        finally:
+            gc.enable()
+        assert not feed.running
+
+
 def test_a_type_that_duckdb_has_not_is_refused_at_once(db):
     layout = decoders.Records(np.dtype([("fine", "<i4"), ("odd", "<f2")]))
     with fed(b"", decode=layout) as source:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 import zcrx_arrow as zc
 from tests.conftest import ROOT, eventually
 from zcrx_arrow import decoders, framing
+from zcrx_arrow.connectors import duckdb_append
 from zcrx_arrow.connectors.duckdb_source import append, position, positions
 from zcrx_arrow.errors import ConfigError, ZcrxError
 
@@ -230,6 +232,59 @@ def test_ctrl_c_keeps_what_came(db):
     with pytest.raises(KeyboardInterrupt):
         append(Stopping(), db, "t", feed="f", interval="60 s")
     assert len(numbers(db)) == position(db, "f").rows == 1000
+
+
+def test_ctrl_c_within_a_transaction_keeps_what_came(db, monkeypatch):
+    store, told = duckdb_append.store, []
+
+    def storing(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return store(*arguments)
+
+    monkeypatch.setattr(duckdb_append, "store", storing)
+    with pytest.raises(KeyboardInterrupt):
+        append(few(), db, "t", feed="f", max_rows=50, on_commit=told.append)
+    there = numbers(db)
+    assert 0 < len(there) < 1000
+    assert there == list(range(position(db, "f").rows))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_columns_that_are_only_called_so(db):
+    of_others = pa.table({"connection": ["a", None], "position": [3, -5], "n": [0, 1]})
+
+    class Feed:
+        schema = of_others.schema
+
+        def __iter__(self):
+            return iter(of_others.to_batches())
+
+    append(Feed(), db, "t", feed="f")
+    assert db.sql("select connection, position from t").fetchall() == [("a", 3), (None, -5)]
+    assert [(at.connection, at.position, at.rows) for at in positions(db, "f")] == [(0, None, 2)]
+
+
+def test_feeds_that_begin_at_the_same_moment():
+    for _ in range(5):
+        together, failed = threading.Barrier(3), []
+
+        def run(db, feed, together=together, failed=failed):
+            together.wait()
+            try:
+                append(few(), db, "t", feed=feed)
+            except duckdb.Error as error:
+                failed.append(error)
+            except ConfigError as error:
+                failed.append(error)
+
+        with duckdb.connect() as db:
+            threads = [threading.Thread(target=run, args=(db, feed)) for feed in "abc"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert not failed
+            assert len(numbers(db)) == 3000
 
 
 def test_resume_must_be_said(db):

@@ -328,6 +328,38 @@ def test_a_gap_of_many_empty_windows_is_an_error():
         list(windows(feed, every="1 us", on="at", sql=ALL, empty="give"))
 
 
+@pytest.mark.parametrize("closed_by", ["end", "row"])
+@pytest.mark.parametrize(("gap", "count"), [(4_999, 10), (10_001, 1)])
+def test_gaps_of_empty_windows_are_counted_one_by_one(closed_by, gap, count):
+    schema = pa.schema({"at": pa.timestamp("us", "UTC")})
+    options = TimeOptions(
+        every=1000,
+        offset=0,
+        lateness=10**9,
+        late="drop",
+        ahead=None,
+        idle=None,
+        empty=True,
+        arrival=False,
+    )
+    shape = ByTime(schema, Budget(1000, 10**6), Times(schema, "at"), options, 0)
+
+    def at(*times):
+        return pa.record_batch([pa.array(times, schema.field(0).type)], schema=schema)
+
+    last = count * (gap + 1)
+    assert not list(shape.add(at(*range(0, last + 1, gap + 1)), 0))
+
+    def close():
+        return list(shape.finish() if closed_by == "end" else shape.add(at(last + 10**6 + 1), 0))
+
+    if gap > 10_000:
+        with pytest.raises(ZcrxError, match="10,001 windows without rows"):
+            close()
+    else:
+        assert len(close()) == last + 1
+
+
 # --- memory ------------------------------------------------------------------------------------
 
 
@@ -351,6 +383,32 @@ COLUMNS = {
     "dictionary": pa.array(["a", "b", None, "a", "c"]).dictionary_encode(),
     "decimal": pa.array([1, 2, None, 4, 5], pa.decimal128(20, 4)),
 }
+
+
+def test_kept_strays_are_joined():
+    schema = pa.schema({"at": pa.timestamp("us", "UTC")})
+    times = Times(schema, "at")
+    options = TimeOptions(
+        every=10**9,
+        offset=0,
+        lateness=0,
+        late="keep",
+        ahead=None,
+        idle=None,
+        empty=False,
+        arrival=False,
+    )
+    budget = Budget(10**6, 10**6)
+    shape = ByTime(schema, budget, times, options, 0)
+    first = pa.record_batch([pa.array([10**9], schema.field(0).type)], schema=schema)
+    two = pa.record_batch([pa.array([1, 10**9], schema.field(0).type)], schema=schema)
+    for batch in [first, *[two] * 1000]:
+        assert not list(shape.add(batch, 0))
+    (window,) = shape.finish()
+    assert (window.rows.num_rows, window.strays.late) == (1001, 1000)
+    assert sum(piece.num_rows for piece in window.strays.kept) == 1000
+    assert len(window.strays.kept) < 100
+    assert (budget.rows, budget.bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
@@ -541,6 +599,17 @@ def test_a_slow_consumer_is_no_silence():
             assert len(list(results)) <= 1
         assert results.stats.late == 0
         assert results.stats.rows == 8
+
+
+def test_partial_is_where_looking_began(send):
+    with zc.listen("127.0.0.1:0", accept=1) as source:
+        found = windows(source, every="1 h", sql="select 1 from feed limit 0")
+        made = found._work._clock.now()
+        found._work._clock._ahead += 3600 * 10**9  # an hour later
+        send(source.address, b"x")
+        (window,) = found
+    assert window.start > made
+    assert window.partial
 
 
 def test_closing_the_source_gives_what_is_open():

@@ -17,6 +17,7 @@ from pyarrow import flight
 
 from tests.conftest import eventually
 from tests.connectors.flight_client.tools import SCHEMA, Reading, numbered
+from zcrx_arrow.connectors.flight_inbox import Inbox
 from zcrx_arrow.connectors.flight_ingest import ingest
 from zcrx_arrow.connectors.flight_server import serve
 from zcrx_arrow.errors import ConfigError, ForkedError, FramingError
@@ -378,3 +379,88 @@ def test_what_is_put_can_be_served_again():
         for each in clients:
             assert each.done().numbers == list(range(500))
         assert putting.done().error is None
+
+
+def test_a_source_that_is_stopped_before_a_client_came_has_no_schema():
+    with ingest() as source:
+        source.stop()
+        assert source.next_batch() is None
+        with pytest.raises(FramingError, match="no client came"):
+            _ = source.schema
+
+
+def test_a_task_that_gives_up_waiting_leaves_nothing_behind():
+    async def impatient(source) -> None:
+        async def first() -> None:
+            async for _ in source:
+                return
+
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(first(), 0.01)
+
+    with ingest() as source:
+        asyncio.run(impatient(source))
+        assert not source._engine.inbox._wakers
+
+
+def coded(text: pa.Array) -> pa.RecordBatch:
+    return pa.record_batch({"d": pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), text)})
+
+
+def test_dictionaries_count_with_the_first_batch_that_has_them():
+    own = [coded(pa.array([str(n) * 400_000])) for n in range(5)]
+    with ingest(queue="1 MiB") as source:
+        putting = Putting(source.location, own, schema=own[0].schema)
+        eventually(lambda: source.metrics().stalls)
+        assert source.metrics().queue_batches == 2
+        assert [source.next_batch(30)["d"][0].as_py()[0] for _ in own] == list("01234")
+        assert putting.done().error is None
+
+        shared = [coded(own[0]["d"].dictionary) for _ in range(5)]
+        assert Putting(source.location, shared, schema=own[0].schema).done().error is None
+        assert source.metrics().queue_batches == 5
+        assert 400_000 < source.metrics().queue_bytes < 500_000
+
+
+def test_a_batch_with_too_large_a_dictionary_is_refused():
+    batch = coded(pa.array(["x" * 2_000_000]))
+    with ingest(queue="1 MiB") as source:
+        putting = Putting(source.location, [batch], schema=batch.schema).done()
+        assert "larger than the queue" in str(putting.error)
+
+
+def test_small_batches_do_not_keep_a_large_one_waiting():
+    inbox = Inbox(100, 1000)
+    batch = numbered(0, 1)
+
+    def put(size: int) -> threading.Thread:
+        thread = threading.Thread(target=inbox.put, args=(batch, size, lambda: False, 0.01))
+        thread.start()
+        return thread
+
+    assert inbox.put(batch, 60, lambda: False, 0.01)
+    large = put(90)
+    eventually(lambda: inbox.stalls == 1)
+    small = put(10)  # there is room for it, but not in its turn
+    eventually(lambda: inbox.stalls == 2)
+    assert len(inbox) == 1
+    assert inbox.get(1) is batch
+    large.join(30)
+    small.join(30)
+    assert inbox.bytes == 100
+    gone = threading.Thread(target=inbox.put, args=(batch, 90, lambda: True, 0.01))
+    gone.start()
+    gone.join(30)
+    assert inbox.get(1) is batch
+    assert inbox.put(batch, 90, lambda: False, 0.01)
+
+
+def test_a_null_where_none_may_be_is_refused():
+    schema = pa.schema([pa.field("n", pa.int64(), nullable=False)])
+    holed = pa.RecordBatch.from_arrays([pa.array([1, None], pa.int64())], schema=schema)
+    with ingest(name="feed", accept=1) as source:
+        put = Putting(source.location, [holed], schema=schema).done()
+        assert "must not be" in str(put.error)
+        assert source.next_batch("10 s") is None
+        assert source.metrics().invalid == 1

@@ -350,6 +350,8 @@ def test_what_a_ticket_may_not_say():
             b"\xff": "cannot be read",
             "[" * 5000: "at most 4096 bytes",
             '{"a":' * 800: "cannot be read",
+            '{"feed": "feed", "last": 1' + "0" * 400 + "}": "cannot be read",
+            '{"feed": "feed", "\\ud800": 1}': "unknown keys",
         }.items():
             with pytest.raises(flight.FlightServerError, match=why) as error:
                 client.do_get(flight.Ticket(ticket))
@@ -501,6 +503,38 @@ def test_closing_tells_clients_and_takes_bounded_time_though_some_hang():
         client.close()
     hanging.clear()
     eventually(lambda: (gc.collect(), open_fds() <= fds + 2)[1])
+
+
+def test_a_close_that_is_interrupted_closes(monkeypatch):
+    feed = Feed()
+    server = serve(feed, wait_for=1)
+    client, reader = stuck(server)
+    feed.put(*(big(n) for n in range(30)), None)
+    eventually(lambda: server._engine.fanout.finished)
+
+    def interrupted(_timeout):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server._engine.fanout, "wait_until_left", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+    del reader
+    client.close()
+
+
+def test_closing_leaves_a_server_at_another_address_alone():
+    feed, other = Feed(), Feed()
+    with serve(feed, wait_for=1) as server, serve(other, f"127.0.0.2:{server.port}") as neighbour:
+        client, reader = stuck(server)
+        reading = Reading(neighbour.location, "feed")
+        fill(feed, server)
+        server.close(0)
+        other.put(numbered(0, 10), None)
+        contiguous(reading.done(), 0, 10)
+        del reader
+        client.close()
 
 
 def test_a_consumer_that_raises_leaves_the_others_alone():

@@ -171,7 +171,7 @@ def formatted(**extra) -> dict:
 
 
 def test_a_record_is_a_line():
-    assert formatted(zcrx_event="paused", zcrx_connection=3, other="ä") == {
+    assert formatted(zcrx_event="paused", zcrx_connection=3, other="ä", _theirs=1) == {
         "time": "1970-01-01T00:00:00.500000+00:00",
         "level": "INFO",
         "logger": "n",

@@ -150,6 +150,14 @@ def test_several_sources_come_and_go(send):
         assert not samples(scrape(server))
 
 
+def test_a_named_source_is_removed_by_itself(source):
+    collector = openmetrics.SourceCollector({"a": source, "b": source})
+    collector.remove({"b": source})
+    assert [name for name, _ in collector._watched.items()] == ["a"]
+    collector.remove(source)
+    assert not collector._watched.items()
+
+
 def test_series_of_connections_are_bounded_and_asked_for(send):
     hold = threading.Event()
     with zc.listen("127.0.0.1:0") as source:

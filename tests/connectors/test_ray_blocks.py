@@ -21,6 +21,7 @@ from zcrx_arrow.errors import ConfigError, ZcrxError
 ray_source = pytest.importorskip("zcrx_arrow.connectors.ray_source")
 
 from zcrx_arrow.connectors.ray_block import Block, Range, Ranges, read_as  # noqa: E402
+from zcrx_arrow.connectors.ray_feed import Feed, FeedDiedError, Settings  # noqa: E402
 from zcrx_arrow.connectors.ray_receiver import Receiver, Restart  # noqa: E402
 
 
@@ -196,3 +197,17 @@ def test_what_cannot_be_sent_to_a_node_is_refused():
 
     with pytest.raises(ConfigError, match="cannot be sent to a node"):
         ray_source.stream(Receiver(listen="127.0.0.1:0", framing=Mine()))
+
+
+def test_a_callback_that_raises_does_not_have_a_dead_receiver_started_again():
+    def tell(_event):
+        raise RuntimeError("of the callback")
+
+    settings = Settings(
+        target=1 << 20, patience=0.1, backlog=1 << 25, restart=None, start_timeout=1, tell=tell
+    )
+    feed = Feed(Receiver(listen="127.0.0.1:0"), settings)
+    with pytest.raises(FeedDiedError) as error:
+        feed._died("gone")
+    assert "of the callback" in str(error.value.__context__)
+    assert feed.ended

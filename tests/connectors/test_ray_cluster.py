@@ -14,6 +14,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import socket
@@ -485,6 +486,31 @@ def test_what_a_source_raises_comes_behind_the_rows_before_it(cluster):
                     numbers += batch.table()["a"].to_pylist()
         assert feeds.next_batch() is None
     assert numbers == [7]
+
+
+@on_the_cluster
+def test_calls_that_ray_executes_in_another_order(cluster):
+    """It promises none for actors with several threads: blocks come in theirs all the same."""
+    from zcrx_arrow.connectors import ray_source as rs
+
+    feed = rs.Receiver(listen="127.0.0.1:0", node=cluster.nodes[0], framing=LINES, accept=1)
+    seen, order = Seen(), random.Random(7)
+    with rs.stream(feed, target="64 KiB", backlog="512 KiB") as feeds:
+        (address,) = feeds.addresses.values()
+        (inner,) = feeds._feeds
+        peer = Peer(address, 60_000, piece=2000)
+        early = 0
+        while True:
+            order.shuffle(inner._asked)
+            batch = feeds.next_batch("30 s")
+            if batch is None:
+                break
+            early += bool(inner._early)
+            seen.add(batch)
+    peer.end()
+    seen.check()
+    assert seen.rows() == 60_000
+    assert early > 3
 
 
 @on_the_cluster

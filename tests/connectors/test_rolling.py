@@ -16,6 +16,7 @@ import subprocess
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -669,6 +670,39 @@ def test_a_sink_for_who_pushes(tmp_path):
 
 
 # --- the command line ----------------------------------------------------------------------------
+
+
+def test_a_feed_with_connections_of_its_own(tmp_path):
+    class Feed:
+        connections = 3
+
+        def __iter__(self):
+            numbers = [pa.array([1], pa.uint32()), pa.array([0], pa.uint64())]
+            yield pa.record_batch(numbers, ["connection", "position"])
+
+    assert rolling.write(Feed(), tmp_path, roll="1 MiB").rows == 1
+
+
+def test_a_closed_sink_takes_nothing(tmp_path):
+    sink = rolling.RollingSink(tmp_path, None, rolling.Roll(rows=7))
+    sink.close()
+    with pytest.raises(ZcrxError, match="is closed"):
+        sink.write(pa.record_batch({"n": [1]}))
+    sink.tick()
+    sink.close()
+    assert names(tmp_path) == []
+
+
+def test_folders_that_are_made_are_on_the_disk(tmp_path, monkeypatch):
+    synced, sync = set(), os.fsync
+
+    def syncing(handle):
+        synced.add(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    rolling.write([pa.record_batch({"n": [1]})], tmp_path / "a" / "b", roll="1 MiB")
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= synced
 
 
 def test_the_command_rolls(tmp_path):

@@ -248,6 +248,29 @@ def test_bad_text_among_many_good_ones(made):
     assert nulls["n"].to_pylist() == list(range(3000))
 
 
+@pytest.mark.parametrize("made", [pa.string(), pa.string_view()])
+def test_what_lies_before_bad_text_comes(made):
+    """Those behind it are left out; pyarrow (26) cannot filter views."""
+    dtype = np.dtype([("s", "S4"), ("two", "S4", (2,)), ("in", [("s", "S4")])])
+    rows = np.zeros(600, dtype)
+    rows["s"] = rows["two"] = rows["in"]["s"] = b"good"
+    rows["s"][300] = b"bad\xff"
+    types = {"s": made, "two": made, "in.s": made}
+    with zc.decode(rows.tobytes(), de.Records(dtype, types=types)) as replay:
+        got = []
+        with pytest.raises(FramingError, match="'s' is not UTF-8"):
+            got.extend(replay)
+    table = pa.Table.from_batches(got)
+    assert table.to_pylist() == [{"s": "good", "two": ["good"] * 2, "in": {"s": "good"}}] * 300
+
+
+def test_records_of_many_mebibytes():
+    """Bytes of a group of them are more than 32 bits count."""
+    dtype = np.dtype([(f"f{n}", "S1048576") for n in range(16)])
+    replay = zc.decode(bytes(dtype.itemsize), de.Records(dtype), area="64 MiB")
+    assert replay.read_all().num_rows == 1
+
+
 @pytest.mark.parametrize("kind", ["S256", "S300", "V70000"])
 def test_long_bytes_are_not_trimmed_unless_asked_for(kind):
     dtype = np.dtype([("s", kind)])
@@ -490,6 +513,44 @@ def test_a_users_framing_before_records(fragment):
     assert table["n"].to_pylist() == [1, 2, 3]
     assert table["position"].to_pylist() == [0, 2, 4]
     assert table["connection"].to_pylist() == [1] * 3
+
+
+class Sized(fr.Framing):
+    """Four bytes of length before each message."""
+
+    def cut(self, data):
+        bounds, at = [], 0
+        while len(data) - at >= 4:
+            size = int.from_bytes(data[at : at + 4], "little")
+            if len(data) - at - 4 < size:
+                break
+            bounds.append((at + 4, size))
+            at += 4 + size
+        return bounds, at
+
+
+def test_a_users_framing_before_arrow_ipc():
+    """Its messages do not lie in the receive memory, and are no batch of the core."""
+    batch = pa.record_batch({"n": pa.array(range(1000))})
+    messages = [batch.schema.serialize(), batch.serialize(), batch.serialize()]
+    data = b"".join(len(each).to_bytes(4, "little") + bytes(each) for each in messages)
+    replay = zc.decode(data, de.ArrowIpc(), Sized())
+    assert replay.read_all()["n"].to_pylist() == [*range(1000)] * 2
+    assert replay.decode_stats.in_place_bytes == 0
+
+
+def test_whole_rows_outlast_a_selection():
+    """Only what lacks columns goes with the query that it was decoded for."""
+    data = b'{"a":1,"b":2}\n' * 5 + b"{oops}\n" + b'{"a":1,"b":2}\n' * 5
+    with zc.decode(data, de.Ndjson(on_error="reject")) as replay:
+        assert replay.schema.names == ["a", "b"]
+        replay._select(["a"])
+        first = next(replay)
+        replay._select(None)
+        rest = replay.read_all()
+        assert first.num_rows + rest.num_rows == 10
+        assert rest["b"].to_pylist() == [2] * rest.num_rows
+        assert replay.metrics().discarded_rows == 0
 
 
 # --- options -----------------------------------------------------------------------------------

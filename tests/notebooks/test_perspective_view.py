@@ -399,3 +399,25 @@ def endless():
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_rows_before_an_error_are_shown():
+    class Failing:
+        schema = pa.schema([("n", pa.int64())])
+        left = 3
+
+        def next_batch(self, _timeout):
+            self.left -= 1
+            if self.left < 0:
+                raise ZcrxError(5, "the feed has failed")
+            return pa.record_batch({"n": [self.left]})
+
+        def __iter__(self):
+            return iter(lambda: self.next_batch(None), None)
+
+    source = Failing()
+    table = perspective_view.table(source)
+    live = perspective_view.live(source, table, every="1 min")
+    with pytest.raises(ZcrxError, match="has failed"):
+        live.wait("30 s")
+    assert table.size() == live.rows == 3

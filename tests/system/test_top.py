@@ -110,7 +110,9 @@ def feed():
 def test_a_live_picture_and_its_keys(terminal, feed):
     top = terminal("--framing", "lines", "--interval", "0.2")
     top.shows(r"0 connections.*q quit")
-    first, second = feed(top.address), feed(top.address, pause=0.05)
+    first = feed(top.address)
+    top.shows(r" 1 +127\.0\.0\.1:\d+ +open")
+    second = feed(top.address, pause=0.05)
     top.shows(r"[1-9][\d,]* rows/s.*2 connections")
     # Rates by connection: the one that sends five times as much comes first, with its trend.
     top.shows(r" 1 +127\.0\.0\.1:\d+ +open +0\.\d\d +[1-9].*[▁-█].* 2 +127\.0\.0\.1:\d+ +open")
@@ -315,3 +317,29 @@ def test_sizes_and_rates_as_bars():
     assert names.split()[-1] == "64k"
     assert text_of(spark([0, 1, 8, 4], 6)) == ["   ▁█▄"]
     assert text_of(spark([], 3)) == ["   "]
+
+
+def test_its_picture_needs_no_pandas(run_python):
+    done = run_python("""
+        import sys
+
+        class Missing:
+            def find_spec(self, name, *_):
+                if name.partition(".")[0] == "pandas":
+                    raise ImportError(name)
+
+        sys.meta_path.insert(0, Missing())
+
+        import socket
+        from rich.console import Console
+        import zcrx_arrow as zc
+        from zcrx_arrow.cli.top_view import TopView
+
+        lines = zc.framing.Delimited()
+        with zc.listen("127.0.0.1:0", framing=lines) as source:
+            with socket.create_connection(source.address) as sender:
+                sender.sendall(b"a line\\n")
+                source.next_batch(30)
+                Console(width=100).print(TopView(source).render())
+    """)
+    assert "open" in done.stdout

@@ -30,6 +30,7 @@ _TREND: Final = 24
 _AREA_LINES: Final = 4
 _ELSE_LINES: Final = 21  # of everything but connections
 _LEAST_CONNECTIONS: Final = 3
+_OF_CONNECTION: Final = ["id", "peer", "close_reason", "bytes", "rows"]
 
 
 @dataclass
@@ -74,8 +75,9 @@ class TopView:
         """Show this moment; rates are since the last call."""
         now, before = self._now(), self._before
         seconds = max(now.at - before.at, 1e-3)
-        connections = self._source.connections().to_pylist()
-        now.rows_of = {row["id"]: row["rows"] for row in connections if not row["closed_at"]}
+        # Not its times: without pandas, Python has no nanoseconds.
+        connections = self._source.connections().select(_OF_CONNECTION).to_pylist()
+        now.rows_of = {row["id"]: row["rows"] for row in connections if not row["close_reason"]}
         parts: list[RenderableType] = [
             Panel(_head(now, before, seconds), title=_title(self._source)),
             self._area(now.metrics),

@@ -116,7 +116,9 @@ class LiveView:
         table = Table(expand=False)
         for name in ("id", "peer", "state", *(["rows"] if counted else []), "bytes", "Gb/s"):
             table.add_column(name, justify="left" if name in ("peer", "state") else "right")
-        rows = self._source.connections().to_pylist()
+        # Not its times: without pandas, Python has no nanoseconds.
+        wanted = ["id", "peer", "close_reason", "rows", "bytes"]
+        rows = self._source.connections().select(wanted).to_pylist()
         for row in rows[-_SHOWN_CONNECTIONS:]:
             before = self._before.connection_bytes.get(row["id"], 0)
             now = metrics.connection_bytes.get(row["id"])

@@ -14,6 +14,8 @@ from zcrx_arrow.decoders._base import Context, with_origins
 from zcrx_arrow.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from zcrx_arrow._raw import RawBatch
     from zcrx_arrow.decoders._layout import Layout, Leaf, Node
 
@@ -376,7 +378,7 @@ class _Fill:
             type_ = schema.field(name).type
             arrays.append(pa.Array.from_buffers(type_, self.rows, [None, self._origins[name]]))
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
-        return batch if self._mask is None else batch.filter(pa.array(self._mask))
+        return batch if self._mask is None else _kept(batch, self._mask)
 
     def _array(self, node: Node, length: int, column: str) -> pa.Array:
         if node.leaf is not None:
@@ -414,6 +416,13 @@ _POINTERS: Final = {
     "position": "uint64_t *",
     "received_at": "int64_t *",
 }
+
+
+def _kept(batch: pa.RecordBatch, mask: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+    """Leave rows out; pyarrow (26) has no filter for views."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
+    parts = [batch.slice(start, end - start) for start, end in edges.tolist()]
+    return pa.concat_batches(parts) if parts else batch.slice(0, 0)
 
 
 def _width(name: str) -> int:
