@@ -19,6 +19,8 @@
 #define RING_ENTRIES 2U
 /* Of the area in eighths, as with `copy`: below, batches are copied out. */
 #define COPY_BELOW 2U
+/* One batch is filled while another is looked at: the rest of the area stays cold. */
+#define NEAR_BATCHES 2ULL
 
 struct za_replay {
 	struct za_config config;
@@ -66,7 +68,8 @@ int za_replay_new(const struct za_config *config, struct za_error *error, struct
 	if (!replay->area->pool ||
 	    za_buffers_attach(replay->area, (struct io_uring_buf_ring *)(void *)replay->ring,
 			      RING_ENTRIES, (struct za_waker){0}) ||
-	    (config->adjacent_chunks && za_buffers_prefer_adjacent(replay->area))) {
+	    (config->adjacent_chunks &&
+	     za_buffers_prefer_adjacent(replay->area, NEAR_BATCHES * config->max_batch_bytes))) {
 		za_area_put(replay->area);
 		free(replay);
 		return za_fail(error, -ENOMEM, "replay", "out of memory");

@@ -7,8 +7,6 @@
 #include "../rx/area.h"
 #include "lease.h"
 
-#define NEAR_BYTES (16U << 20) /* of chunks in the order of their addresses: about a third cache */
-
 void za_buffers_fini(struct za_buffers *buffers)
 {
 	free(buffers->stack);
@@ -35,12 +33,12 @@ static bool is_free(const struct za_buffers *buffers, uint32_t chunk)
 
 /* The first free chunk behind the last one, around the end of the area: as long as they come back in
  * about the order in which they went out, that is the one right behind it. There is a free one. */
-static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks, uint32_t near)
+static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks)
 {
 	uint32_t chunk = buffers->last;
 
 	/* Far enough: what is near the beginning is still in cache, if nobody holds it. */
-	if (chunk + 1 >= near && is_free(buffers, 0))
+	if (chunk + 1 >= buffers->near_chunks && is_free(buffers, 0))
 		return 0;
 	do
 		chunk = chunk + 1 < chunks ? chunk + 1 : 0;
@@ -48,7 +46,7 @@ static uint32_t next_behind(const struct za_buffers *buffers, uint32_t chunks, u
 	return chunk;
 }
 
-static uint32_t pop(struct za_buffers *buffers, uint32_t chunks, uint32_t near)
+static uint32_t pop(struct za_buffers *buffers, uint32_t chunks)
 {
 	uint32_t chunk, top = buffers->stack[buffers->free - 1];
 
@@ -56,7 +54,7 @@ static uint32_t pop(struct za_buffers *buffers, uint32_t chunks, uint32_t near)
 		buffers->free--;
 		return top;
 	}
-	chunk = next_behind(buffers, chunks, near);
+	chunk = next_behind(buffers, chunks);
 	/* The top takes its place. */
 	buffers->stack[buffers->place[chunk]] = top;
 	buffers->place[top] = buffers->place[chunk];
@@ -130,7 +128,7 @@ int za_buffers_attach(struct za_area *area, struct io_uring_buf_ring *ring, uint
 	return 0;
 }
 
-int za_buffers_prefer_adjacent(struct za_area *area)
+int za_buffers_prefer_adjacent(struct za_area *area, uint64_t near_bytes)
 {
 	struct za_buffers *buffers = &area->refill.buffers;
 	int code = 0;
@@ -141,6 +139,7 @@ int za_buffers_prefer_adjacent(struct za_area *area)
 		for (uint32_t i = 0; i < buffers->free; i++)
 			buffers->place[buffers->stack[i]] = i;
 		buffers->adjacent = true;
+		buffers->near_chunks = (uint32_t)(near_bytes >> area->chunk_shift);
 		buffers->last = area->chunks - 1;
 	} else {
 		code = -ENOMEM;
@@ -190,13 +189,12 @@ void za_buffers_offer(struct za_area *area, uint32_t window)
 {
 	struct za_refill *refill = &area->refill;
 	struct za_buffers *buffers = &refill->buffers;
-	uint32_t near = NEAR_BYTES >> area->chunk_shift;
 	uint16_t before = buffers->tail;
 
 	pthread_mutex_lock(&refill->lock);
 	while (buffers->offered < window && buffers->free &&
 	       !buffers->slots[buffers->tail & (buffers->entries - 1)].offered) {
-		write_entry(buffers, area, pop(buffers, area->chunks, near));
+		write_entry(buffers, area, pop(buffers, area->chunks));
 		buffers->offered++;
 	}
 	if (buffers->offered)

@@ -44,14 +44,15 @@ struct za_buffers {
 	struct za_buffer_slot *slots;
 	uint32_t entries;
 	uint16_t tail;
-	bool adjacent; /* they are offered in the order of their addresses */
-	uint32_t last; /* offered */
+	bool adjacent;        /* they are offered in the order of their addresses */
+	uint32_t near_chunks; /* so many of them, if nobody holds the first */
+	uint32_t last;        /* offered */
 };
 
 void za_buffers_fini(struct za_buffers *buffers);
 
 /* Receiver thread, after attaching: see above. 0 or -ENOMEM. */
-int za_buffers_prefer_adjacent(struct za_area *area);
+int za_buffers_prefer_adjacent(struct za_area *area, uint64_t near_bytes);
 /* Receiver thread. `ring` has `entries` (a power of two) and stays valid until detached. All chunks
  * are free. 0 or -ENOMEM. */
 int za_buffers_attach(struct za_area *area, struct io_uring_buf_ring *ring, uint32_t entries,

@@ -21,6 +21,63 @@ bool za_emit_ready(struct za_receiver *r)
 	return !code;
 }
 
+/* Of the area, in eighths of a chunk's count: what no batch holds. */
+static uint64_t available_eighths(const struct za_receiver *r, uint64_t *bytes)
+{
+	struct za_refill_level level = za_refill_level(&r->area->refill, r->area);
+	uint32_t available = level.free + level.offered;
+
+	*bytes = (uint64_t)available << r->area->chunk_shift;
+	return (uint64_t)available * 8;
+}
+
+static void begin_copying(struct za_receiver *r, uint64_t free_bytes)
+{
+	r->copying = true;
+	za_receiver_event(r, ZA_EVENT_COPY_OUT_ON, 0, 0, free_bytes);
+	za_gauge(&r->stats->copying_out, true);
+}
+
+/*
+ * Before each batch, not only between rounds: one round may bring as much as the area has, and what is
+ * handed out as it lies may be held for ever. A NIC that finds nothing free then gets nothing from its
+ * peers that would make a consumer let go.
+ */
+static void watch_batch(struct za_receiver *r)
+{
+	uint64_t bytes, eighths;
+
+	if (r->copying || r->config.copy_out != ZA_COPY_OUT_AUTO)
+		return;
+	eighths = available_eighths(r, &bytes);
+	if (eighths < (uint64_t)r->transport.ops->copy_below * r->area->chunks)
+		begin_copying(r, bytes);
+}
+
+/* Enters and leaves the state in which batches are copied out, with some room in between. Returns
+ * true if so little is free that what this side holds itself must go back. */
+static bool watch_level(struct za_receiver *r)
+{
+	const struct za_transport_ops *ops = r->transport.ops;
+	uint64_t free_bytes, eighths = available_eighths(r, &free_bytes);
+	uint64_t whole = r->area->chunks;
+	uint64_t alloc_fails = za_read(&r->area->stats.alloc_fails);
+	/* The NIC keeps more than was reckoned with. */
+	bool dry = alloc_fails != r->alloc_fails;
+
+	r->alloc_fails = alloc_fails;
+	if (r->config.copy_out == ZA_COPY_OUT_AUTO) {
+		if (!r->copying && (dry || eighths < ops->copy_below * whole)) {
+			begin_copying(r, free_bytes);
+		} else if (r->copying && !dry && eighths >= ops->copy_until * whole) {
+			r->copying = false;
+			za_receiver_event(r, ZA_EVENT_COPY_OUT_OFF, 0, 0, free_bytes);
+			za_gauge(&r->stats->copying_out, false);
+		}
+	}
+	return dry || eighths <= ops->sweep_at * whole;
+}
+
 /* Whether this batch must own its bytes. */
 static bool must_copy(const struct za_receiver *r)
 {
@@ -52,6 +109,7 @@ bool za_emit_flush(struct za_receiver *r)
 
 	if (!batch || !za_batch_rows(batch))
 		return true;
+	watch_batch(r);
 	if (za_queue_full(r->queue)) {
 		/* A full batch gets no more rows, so its bytes can leave the area while it waits. */
 		if (za_batch_full(batch) && must_copy(r) && !za_batch_is_copied(batch) &&
@@ -89,33 +147,6 @@ void za_emit_count_rate(struct za_receiver *r, uint64_t bytes)
 		r->window_bytes = 0;
 	}
 	r->window_bytes += bytes;
-}
-
-/* Enters and leaves the state in which batches are copied out, with some room in between. Returns
- * true if so little is free that what this side holds itself must go back. */
-static bool watch_level(struct za_receiver *r)
-{
-	struct za_refill_level level = za_refill_level(&r->area->refill, r->area);
-	const struct za_transport_ops *ops = r->transport.ops;
-	uint32_t available = level.free + level.offered;
-	uint64_t free_bytes = (uint64_t)available << r->area->chunk_shift;
-	uint64_t eighths = (uint64_t)available * 8, whole = r->area->chunks;
-	uint64_t alloc_fails = za_read(&r->area->stats.alloc_fails);
-	/* The NIC keeps more than was reckoned with. */
-	bool dry = alloc_fails != r->alloc_fails;
-
-	r->alloc_fails = alloc_fails;
-	if (r->config.copy_out == ZA_COPY_OUT_AUTO) {
-		if (!r->copying && (dry || eighths < ops->copy_below * whole)) {
-			r->copying = true;
-			za_receiver_event(r, ZA_EVENT_COPY_OUT_ON, 0, 0, free_bytes);
-		} else if (r->copying && !dry && eighths >= ops->copy_until * whole) {
-			r->copying = false;
-			za_receiver_event(r, ZA_EVENT_COPY_OUT_OFF, 0, 0, free_bytes);
-		}
-		za_gauge(&r->stats->copying_out, r->copying);
-	}
-	return dry || eighths <= ops->sweep_at * whole;
 }
 
 void za_emit_drained(struct za_receiver *r)

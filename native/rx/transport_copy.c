@@ -16,6 +16,7 @@
 #include "transport.h"
 
 #define BUFFER_GROUP 0
+#define NEAR_BYTES (16U << 20) /* of chunks in the order of their addresses: about a third cache */
 
 static size_t buffers_bytes(const struct za_transport *transport)
 {
@@ -71,7 +72,8 @@ static int copy_start(struct za_transport *transport, const struct za_config *co
 	else if ((code = za_buffers_attach(transport->area, transport->copy.buffers,
 					   transport->copy.entries, waker)))
 		za_fail(error, code, "buffer ring", "out of memory");
-	else if (config->adjacent_chunks && (code = za_buffers_prefer_adjacent(transport->area)))
+	else if (config->adjacent_chunks &&
+		 (code = za_buffers_prefer_adjacent(transport->area, NEAR_BYTES)))
 		za_fail(error, code, "buffer ring", "out of memory");
 	if (code) {
 		munmap(transport->copy.buffers, buffers_bytes(transport));

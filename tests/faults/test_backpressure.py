@@ -127,6 +127,24 @@ def test_held_batches_are_never_written_over(wire, send):
         del batch, old
 
 
+def test_batches_that_are_held_leave_the_nic_its_share(wire, send):
+    """However much comes at once, or nothing would come that makes a consumer let go."""
+    for _ in range(5):
+        with wire.listen(area=SMALL, accept=3) as source:
+            for seed in range(3):
+                send(source.address, random.Random(seed).randbytes(1_000_000))
+            held, most = [], 0
+            for batch in source:
+                held.append(batch)
+                most = max(most, source.metrics().chunks_leased)
+            assert sum(p.size for batch in held for p in payload_buffers(batch)) == 3_000_000
+            if wire.transport != "copy":
+                # Half of it, the batch that crosses that line, and the one that is being filled.
+                assert most <= source.metrics().chunks * 13 // 16
+            del batch
+            held.clear()
+
+
 def test_a_stalled_connection_does_not_stop_others(wire, send):
     with wire.listen(framing=zc.framing.Delimited(), accept=2) as source:
         with dial(source.address) as quiet:

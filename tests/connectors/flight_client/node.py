@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from tests.conftest import unavailable
 from tests.kernel.packages import CACHE
+from tests.tools import need
 
 HERE = Path(__file__).parent
 OPTIONS = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error")
@@ -24,8 +24,7 @@ def packages() -> Path:
     folder = CACHE / "flight-client" / hashlib.sha256(wanted).hexdigest()[:16]
     if folder.exists():
         return folder
-    if not shutil.which("npm"):
-        unavailable("npm is not here: apt-get install nodejs npm")
+    need({"npm": "npm", "node": "nodejs"})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         (Path(made) / "package.json").write_bytes(wanted)
@@ -52,8 +51,7 @@ class Client(subprocess.Popen):
     """A call of the client; says JSON, a line for each thing."""
 
     def __init__(self, folder: Path, **wish) -> None:
-        if not shutil.which("node"):
-            unavailable("node is not here: apt-get install nodejs")
+        need({"node": "nodejs"})
         super().__init__(
             ["node", str(HERE / "client.js"), json.dumps(wish, default=str)],
             env=os.environ | {"NODE_PATH": str(folder)},
