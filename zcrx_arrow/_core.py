@@ -57,8 +57,9 @@ class Options:
     batching: Batching
     limits: Limits
     zcrx: Zcrx
-    blocks: bool
-    """Rows are as many whole messages as lie together."""
+    blocks: int
+    """Not 0: rows are as many whole messages as lie together, and a batch has so many bytes if the
+    user does not say."""
 
     @classmethod
     def of(
@@ -73,7 +74,7 @@ class Options:
         limits: Limits | None,
         zcrx: Zcrx | None,
         *,
-        blocks: bool = False,
+        blocks: int = 0,
     ) -> Self:
         """Fill in defaults; raises `ConfigError` for what cannot work together."""
         one_of(transport, "transport", _TRANSPORTS)
@@ -124,7 +125,7 @@ class Options:
         batching, limits = self.batching, self.limits
         size = parse_size(memory.size, "area.size")
         max_bytes = (
-            max(1, min(2 << 20 if self.blocks else 1 << 20, size // 8))
+            max(1, min(self.blocks or 1 << 20, size // 8))
             if batching.max_bytes is None
             else parse_size(batching.max_bytes, "batching.max_bytes")
         )
@@ -149,10 +150,10 @@ class Options:
         config.exhausted_ns = nanoseconds(limits.exhausted_after, "limits.exhausted_after")
         config.copy_out = one_of(self.copy_out, "copy_out", COPY_OUT)
         config.payload = one_of(self.payload_type, "payload_type", PAYLOAD_TYPES)
-        to_core(self.framing, config, blocks=self.blocks)
+        to_core(self.framing, config, blocks=bool(self.blocks))
         config.transport = _KINDS[transport]
         config.huge_pages = memory.huge_pages
-        config.adjacent_chunks = self.blocks or isinstance(self.framing, ArrowIpc)
+        config.adjacent_chunks = bool(self.blocks) or isinstance(self.framing, ArrowIpc)
         if transport != "copy":
             self._zcrx_to_core(config)
         return config

@@ -47,7 +47,8 @@ class Stages:
         native = is_native(self.framing)
         if decode is not None and isinstance(self.framing, Raw):
             raise ConfigError("decode= needs a framing that finds messages, not Raw()")
-        self.blocks = native and decode is not None and decode.blocks(self.framing)
+        blocks = native and decode is not None and decode.blocks(self.framing)
+        self.blocks = decode.batch_bytes if blocks and decode is not None else 0
         self.payload_type: PayloadType = payload_type if native else "binary_view"
         self._messages: PayloadType = payload_type
 

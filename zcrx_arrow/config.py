@@ -359,7 +359,7 @@ class Batching:
         At this many rows.
     max_bytes : int, str or None
         When it has reached this many payload bytes (at most a quarter of the area). None: 1 MiB,
-        2 MiB for a decoder that takes many messages at once, or an eighth of a smaller area.
+        2 MiB for `Ndjson` and `Csv`, or an eighth of a smaller area.
     max_delay : float or str
         At the latest, this long after its first row. A batch leaves at once when a consumer
         waits for it.

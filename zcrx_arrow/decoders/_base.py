@@ -222,6 +222,9 @@ class Decoding(Protocol):
 class Decoder(ABC):
     """Turns messages into typed columns; immutable, may serve several sources."""
 
+    batch_bytes = 1 << 20
+    """What it best gets at once, if it takes blocks."""
+
     @property
     @abstractmethod
     def framing(self) -> Framing:

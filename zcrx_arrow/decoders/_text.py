@@ -84,6 +84,8 @@ class Unreadable(Exception):  # noqa: N818 - a state of the text, told to nobody
 class Text(Decoder):
     """The options of both, and what each must know of its format."""
 
+    batch_bytes = 2 << 20  # to begin costs a parser as much as some ten kilobytes
+
     def __init__(
         self,
         schema: pa.Schema | None,
