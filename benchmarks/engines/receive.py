@@ -36,6 +36,13 @@ def _decoder(kind: str) -> Any:
     return zc.decoders.Records(data.record("<"), types={"symbol": pa.string_view()})
 
 
+def _a_little(kind: str) -> Any:
+    import zcrx_arrow as zc  # noqa: PLC0415 (as above)
+
+    body = data.records(1, "<")[0] if kind == "records" else getattr(data, kind)(1)[0]
+    return zc.decode(body, _decoder(kind))
+
+
 def _from_source(kind: str, work: Callable[[Any], Answer]) -> None:
     import zcrx_arrow as zc  # noqa: PLC0415 (as above)
 
@@ -63,6 +70,7 @@ def polars_ours(kind: str) -> None:
         grouped = polars_source.scan(source).group_by("symbol").agg(size, price, rows=pl.len())
         return _rounded(grouped.sort("symbol").collect(engine="streaming"))
 
+    work(_a_little(kind))  # starts the engine's threads
     _from_source(kind, work)
 
 
@@ -99,7 +107,14 @@ def _frames_of_records(stream: Any) -> Iterator[Any]:
 
 def polars_peer(kind: str) -> None:
     """Read chunks of a socket's file, aggregate each, and then what came of them."""
+    import io  # noqa: PLC0415 (of this case only)
+
     import polars as pl  # noqa: PLC0415 (of this engine only)
+
+    body = data.records(1, "<")[0] if kind == "records" else getattr(data, kind)(1)[0]
+    little = io.BytesIO(body)  # starts the engine's threads, as for the others
+    for frame in _frames_of_records(little) if kind == "records" else _frames_of_text(kind, little):
+        frame.group_by("symbol").agg(pl.len())
 
     total = 0
 
