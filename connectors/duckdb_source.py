@@ -21,12 +21,13 @@ import errno
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from zcrx_arrow import _interrupt
+from zcrx_arrow._closing import Closing
 from zcrx_arrow.connectors.duckdb_append import Appended, append
 from zcrx_arrow.connectors.duckdb_positions import Position, position, positions
 from zcrx_arrow.connectors.duckdb_pull import (
@@ -44,7 +45,6 @@ from zcrx_arrow.errors import UnsupportedError, ZcrxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 __all__ = [
     "Appended",
@@ -177,7 +177,7 @@ class _Scan:
         return self._feed.reader(self._columns)
 
 
-class Registered:
+class Registered(Closing):
     """
     A feed under a name, until `close`; see `register`.
 
@@ -252,19 +252,6 @@ class Registered:
             remedy="Read the open result of that connection to its end or close it, and call "
             "close() again.",
         ) from None
-
-    def __enter__(self) -> Self:
-        """Use it in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def register(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import pyarrow as pa
 
+from zcrx_arrow._closing import Closing
 from zcrx_arrow.config import Duration, Size, nanoseconds, one_of, parse_size, whole
 from zcrx_arrow.connectors.duckdb_pull import Came, Claim, Puller, leaving, working
 from zcrx_arrow.connectors.duckdb_query import Query, moment
@@ -27,7 +28,6 @@ from zcrx_arrow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from types import TracebackType
 
     import duckdb
 
@@ -264,7 +264,7 @@ class _Work:
         self._counts.ahead += strays.ahead
 
 
-class Windows:
+class Windows(Closing):
     """
     The windows of a feed, as they close; see `windows`.
 
@@ -304,19 +304,6 @@ class Windows:
         """Read no more of the feed; rows of open windows are dropped. Idempotent."""
         self._results.close()
         self._work.query.close()  # also if there was no first window
-
-    def __enter__(self) -> Self:
-        """Use it in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
 
 def windows(

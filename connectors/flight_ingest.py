@@ -24,12 +24,13 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
+from zcrx_arrow._closing import Closing
 from zcrx_arrow.config import Duration, Size, parse_duration, parse_size, whole
 from zcrx_arrow.connectors.flight_ending import end, name_of_peer, open_server
 from zcrx_arrow.connectors.flight_inbox import Inbox
@@ -41,7 +42,6 @@ from zcrx_arrow.source import CONNECTIONS_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from types import TracebackType
 
     from zcrx_arrow.address import Address
 
@@ -397,7 +397,7 @@ def _with_origin(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-class IngestSource:
+class IngestSource(Closing):
     """
     What Flight clients put, as Arrow record batches; made by `ingest`.
 
@@ -580,19 +580,6 @@ class IngestSource:
         self._closed = True
         self._finalizer.detach()
         self._engine.close(discard=True)
-
-    def __enter__(self) -> Self:
-        """Use the source in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        self.close()
 
     def __del__(self) -> None:
         """Warn about a source that was never closed."""

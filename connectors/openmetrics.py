@@ -15,8 +15,9 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
+from zcrx_arrow._closing import Closing
 from zcrx_arrow.address import Address, parse_address
 from zcrx_arrow.config import whole
 from zcrx_arrow.connectors.measures import MEASURES, Measure, Watched, named, values
@@ -39,7 +40,6 @@ except ImportError as error:  # pragma: no cover - said to the user
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
-    from types import TracebackType
     from wsgiref.simple_server import WSGIServer
 
 __all__ = ["MetricsServer", "SourceCollector", "serve_metrics"]
@@ -149,7 +149,7 @@ def _family(measure: Measure) -> Metric:
     return kind(measure.openmetrics, measure.text, labels=list(_LABELS), unit=unit)
 
 
-class MetricsServer:
+class MetricsServer(Closing):
     """
     A running endpoint; made by `serve_metrics`. A context manager.
 
@@ -176,19 +176,6 @@ class MetricsServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        """Use it in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def __repr__(self) -> str:
         """Name it by its address."""

@@ -10,11 +10,12 @@ import threading
 import time
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import ray
 
+from zcrx_arrow._closing import Closing
 from zcrx_arrow.config import Duration, Size, parse_duration, parse_size
 from zcrx_arrow.connectors.ray_feed import Death, Feed, Gap, Lost, LostError, MicroBatch, Settings
 from zcrx_arrow.connectors.ray_receiver import Receiver, Restart
@@ -22,7 +23,6 @@ from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
 
     from zcrx_arrow.connectors.ray_actor import Counts
     from zcrx_arrow.metrics import Metrics
@@ -54,7 +54,7 @@ class _Told:
             self._callback(event)
 
 
-class Stream:
+class Stream(Closing):
     """
     Micro-batches of receivers, as they come. Made by `stream`.
 
@@ -321,19 +321,6 @@ class Stream:
             deadline = time.monotonic() + _ASK_S
             for feed in self._feeds:
                 feed.join(deadline)
-
-    def __enter__(self) -> Self:
-        """Use the stream in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the stream."""
-        self.close()
 
     def __del__(self) -> None:
         """Warn about a stream that was never closed, and close it."""

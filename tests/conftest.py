@@ -149,3 +149,26 @@ def run_python():
         return done
 
     return run
+
+
+@pytest.fixture
+def endless():
+    """Send the same bytes to a source until it closes."""
+    threads = []
+
+    def start(address, data):
+        def run():
+            try:
+                with socket.create_connection(address) as peer:
+                    while True:
+                        peer.sendall(data)
+            except OSError:
+                pass
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()

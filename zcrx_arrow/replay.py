@@ -7,10 +7,11 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from zcrx_arrow._closing import Closing
 from zcrx_arrow._core import Options, error_of
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow._pipeline import Stages, new_context
@@ -19,7 +20,6 @@ from zcrx_arrow.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from zcrx_arrow.config import Area, Batching, CopyOut, PayloadType, Size
     from zcrx_arrow.decoders import Decoder, DecodeStats, Rejected
@@ -33,7 +33,7 @@ _REJECTED: Final = (65536, 64 << 20)
 Data = "Buffer | str | os.PathLike[str] | IO[bytes]"
 
 
-class Replay:
+class Replay(Closing):
     """
     Bytes as record batches, as if they had come by a connection whose number is 1.
 
@@ -150,19 +150,6 @@ class Replay:
         """Close the file, if this opened one."""
         self._batches.close()
         self._close()
-
-    def __enter__(self) -> Self:
-        """Use it in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
     # --- the work ----------------------------------------------------------------------------
 

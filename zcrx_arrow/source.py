@@ -12,12 +12,13 @@ import os
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from zcrx_arrow import _interrupt
+from zcrx_arrow._closing import Closing
 from zcrx_arrow._core import check, error_of
 from zcrx_arrow._native import ffi, lib
 from zcrx_arrow._supervisor import CLOSE_REASONS, Gap, Supervisor
@@ -27,7 +28,6 @@ from zcrx_arrow.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -65,7 +65,7 @@ class ChunkState(enum.IntFlag):
     """Held by batches or by unfinished messages. With `OFFERED`: the kernel goes on filling it."""
 
 
-class Source:
+class Source(Closing):
     """
     A live feed as Arrow record batches.
 
@@ -350,19 +350,6 @@ class Source:
         self._supervisor.stop()
         lib.za_source_close(self._handle)
         self._supervisor.join()
-
-    def __enter__(self) -> Self:
-        """Use the source in a ``with`` statement."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        self.close()
 
     def __del__(self) -> None:
         """Warn about a source that was never closed, and close it."""

@@ -34,29 +34,6 @@ def rows(count: int) -> np.ndarray:
 LAYOUT = decoders.Records(ROW, types={"text": pa.string()})
 
 
-@pytest.fixture
-def endless():
-    """Send the same bytes to a source until it closes."""
-    threads = []
-
-    def start(address, data):
-        def run():
-            try:
-                with socket.create_connection(address) as peer:
-                    while True:
-                        peer.sendall(data)
-            except OSError:
-                pass
-
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
-
-    yield start
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_a_query_gives_what_it_gives_of_a_frame(engine):
     data = rows(100_000).tobytes()

@@ -378,29 +378,6 @@ def test_the_interpreter_exits_while_it_feeds(run_python):
     assert not done.stderr
 
 
-@pytest.fixture
-def endless():
-    """Send the same bytes to a source until it closes."""
-    threads = []
-
-    def start(address, data):
-        def run():
-            try:
-                with socket.create_connection(address) as peer:
-                    while True:
-                        peer.sendall(data)
-            except OSError:
-                pass
-
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
-
-    yield start
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-
-
 def test_rows_before_an_error_are_shown():
     class Failing:
         schema = pa.schema([("n", pa.int64())])
