@@ -489,6 +489,68 @@ void za_text_look(const uint8_t *data, size_t len, const struct za_text_kind *ki
 /* True if these bytes are well-formed UTF-8 (Unicode 15, table 3-7). Any thread. */
 bool za_utf8_valid(const uint8_t *data, size_t len);
 
+/*
+ * Text to typed columns, where the text is *plain*: in the form in which programs usually write it.
+ * Whatever is not, or is wrong, or has no room in memory, is left as a whole to a general parser, which
+ * would give the same columns for what is taken here. Any thread.
+ */
+enum za_value_kind {
+	ZA_VALUE_INT = 0,  /* signed, of `bytes` bytes */
+	ZA_VALUE_UINT = 1, /* unsigned */
+	ZA_VALUE_REAL = 2, /* float, or double with 8 bytes */
+	ZA_VALUE_BOOL = 3, /* true, false; bits */
+	ZA_VALUE_TIME = 4, /* YYYY-MM-DD HH:MM:SS[.f][Z], also with a T: int64 */
+	ZA_VALUE_DAY = 5,  /* YYYY-MM-DD: int32; CSV only */
+	ZA_VALUE_TEXT = 6, /* int32 offsets and bytes */
+	ZA_VALUE_VIEW = 7, /* views, and one buffer for the bytes of those over 12 */
+};
+
+enum { ZA_NOWHERE = 0xFFFFFFFF };
+
+struct za_text_column {
+	uint32_t place; /* CSV: of its value in a row; ZA_NOWHERE: always null */
+	uint8_t kind;   /* enum za_value_kind */
+	uint8_t bytes; /* of an element; INT, UINT: 1, 2, 4, 8; REAL: 4, 8; TIME: 8; DAY: 4; VIEW: 16 */
+	uint8_t digits; /* TIME: of a fraction at most, which is also its unit: 0, 3, 6, 9 */
+	bool zone;      /* TIME: a Z may be there */
+	bool no_zone;   /* TIME: it may be missing */
+	bool nullable;
+};
+
+struct za_text_word {
+	const uint8_t *text;
+	uint32_t bytes;
+};
+
+/* Rows of values between delimiters, each ended by LF or CR LF. */
+struct za_csv {
+	const struct za_text_column *columns;
+	uint32_t n_columns;
+	uint32_t n_values; /* of each row, at least 1 */
+	uint8_t delimiter;
+	uint8_t quote;                    /* where it occurs text is not plain; 0: none */
+	bool empty_is_null;               /* and else an empty value is an empty text */
+	uint32_t n_nulls;                 /* other texts that are null */
+	const struct za_text_word *nulls; /* none is empty */
+	uint8_t begins_null[256];         /* whether one begins so */
+};
+/* True: `out` is the batch, a row a line. */
+bool za_csv_plain(const struct za_csv *csv, const uint8_t *data, size_t len,
+		  struct ArrowArray *out);
+
+/* One JSON object a line, of which no columns are objects or arrays. */
+struct za_ndjson {
+	const struct za_text_column *columns;
+	uint32_t n_columns; /* at most 64 */
+	uint32_t n_names;
+	const struct za_text_word *names; /* of members */
+	const uint32_t *places;           /* for each, its column, or ZA_NOWHERE */
+	bool ignore_others;               /* members that have none of these names are left out */
+};
+/* True: `out` is the batch, a row for each line that is not blank. */
+bool za_ndjson_plain(const struct za_ndjson *ndjson, const uint8_t *data, size_t len,
+		     struct ArrowArray *out);
+
 /* Process-wide, for the caller's signal and exit handling. */
 /* A non-blocking descriptor on which signal numbers arrive as bytes (what Python's
  * signal.set_wakeup_fd() writes to); -1: none. Borrowed. A SIGINT on it makes every waiting

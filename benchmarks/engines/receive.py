@@ -29,10 +29,12 @@ def _decoder(kind: str) -> Any:
 
     import zcrx_arrow as zc  # noqa: PLC0415 (as above)
 
+    at = SCHEMA.get_field_index("symbol")
+    schema = SCHEMA.set(at, pa.field("symbol", pa.string_view()))  # what engines take as it is
     if kind == "csv":
-        return zc.decoders.Csv(SCHEMA, header=False)
+        return zc.decoders.Csv(schema, header=False)
     if kind == "ndjson":
-        return zc.decoders.Ndjson(SCHEMA, extra="ignore")
+        return zc.decoders.Ndjson(schema, extra="ignore")
     return zc.decoders.Records(data.record("<"), types={"symbol": pa.string_view()})
 
 

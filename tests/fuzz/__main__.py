@@ -75,6 +75,7 @@ TARGETS = (
     Target("decoders.text", 3, 1024),
     Target("decoders.ipc", 2, 4096),
     Target("native.records", 2, 2048),
+    Target("native.text", 2, 1024),
     Target("decoders.records", 1, 1024),
     Target("native.ipc", 1, 4096),
 )

@@ -297,6 +297,60 @@ def record_seeds() -> dict[str, bytes]:
     return seeds
 
 
+# --- fuzz_text.c --------------------------------------------------------------------------------
+
+INT, UINT, REAL, BOOLEAN, TIME, DAY, STRING, VIEW = range(8)
+QUOTES, EMPTY_NULL, ALL_NULLS, IGNORE = 2, 4, 24, 32
+NULLABLE, ZONE, NO_ZONE = 1, 2, 4
+
+
+def plain(
+    columns: list[tuple[int, int, int, int]],
+    content: str | bytes,
+    *,
+    values: int = 3,
+    options: int = QUOTES | EMPTY_NULL | ALL_NULLS,
+    half: int = 20,
+    repeat: int = 1,
+) -> bytes:
+    """Columns: kind, place (7: nowhere), width (0 to 3), flags."""
+    content = content if isinstance(content, bytes) else content.encode()
+    counts = (len(columns) - 1) + 6 * (values - 1)
+    head = bytes([counts, options, half & 255, half >> 8, repeat - 1])
+    each = (bytes([kind, place << 5 | width << 3 | flags]) for kind, place, width, flags in columns)
+    return head + b"".join(each) + content
+
+
+def plain_texts() -> dict[str, bytes]:
+    numbers = [(INT, 0, 3, NULLABLE), (REAL, 1, 0, NULLABLE), (VIEW, 2, 0, NULLABLE)]
+    others = [(BOOLEAN, 0, 0, 0), (TIME, 1, 2, NO_ZONE), (STRING, 2, 0, 0)]
+    small = [(UINT, 0, 0, 0), (REAL, 1, 1, 0), (DAY, 2, 0, NULLABLE)]
+    return {
+        "csv-numbers": plain(numbers, "1,2.5,x\n-3,1e-7,a text of more than twelve\n,,NA\n"),
+        "csv-many": plain(numbers, "12345,0.125,ABC\n-1,17,\n", repeat=200, half=2000),
+        "csv-others": plain(
+            others, "true,2024-02-29 23:59:59.123456,x\r\nfalse,1999-12-31T00:00:00,\r\n"
+        ),
+        "csv-small": plain(small, "255,0.1,2024-01-31\n0,16777217,\n"),
+        "csv-nowhere": plain([(INT, 7, 3, NULLABLE), (VIEW, 1, 0, 0)], "a,b\nc,d\n", values=2),
+        "csv-one": plain([(STRING, 0, 0, 0)], "one\ntwo\n\nthree", values=1),
+        "csv-not-ascii": plain(numbers, "1,2,жизнь\n3,4,\U0001f600\n5,6,ж\n"),
+        "csv-not-utf8": plain(numbers, b"1,2,\xff\n"),
+        "csv-long": plain(numbers, "1,2," + "y" * 300 + "\n", half=100, repeat=3),
+        "json": plain(numbers, '{"a": 1, "b": 2.5, "name": "x"}\n{"a": null, "name": ""}\n{}\n'),
+        "json-many": plain(numbers, '{"a":1,"b":-0.5,"name":"a text of more than twelve"}\n',
+                           repeat=100, half=999),
+        "json-other-order": plain(numbers, '{"a":1,"b":2}\n{"b":3,"a":4}\n \n{"name":"z"}\r\n'),
+        "json-ignored": plain(numbers[:1], '{"z":"x","a":1,"y":1.5e3}\n{"x":true,"a":2}\n',
+                              options=IGNORE),
+        "json-others": plain(
+            others, '{"a":true,"b":"2024-02-29T12:00:00.5","name":"ж"}\n', repeat=9
+        ),
+        "json-zone": plain([(TIME, 0, 3, ZONE | NO_ZONE)], '{"a":"2024-02-29T12:00:00.5Z"}\n'),
+        "json-odd": plain(numbers, '{"a":1,"a":2}\n{"a":01}\n{"a":1.}\n{"name":"\\n"}\n'),
+    }  # fmt: skip
+
+
 # --- Arrow IPC ----------------------------------------------------------------------------------
 
 
@@ -456,6 +510,11 @@ def texts() -> dict[str, bytes]:
         "csv-bare-times": text(CSV_BARE, 0, 3, "2026-01-02 03:04:05,1.25,x\nnever,2,y\n"),
         "csv-bare-two-rows": text(CSV_BARE + QUOTED, 0, 1, '1\r2\n"a\nb"\n \n'),
         "csv-not-utf8": text(CSV_BARE, 0, 1, b"\xff\n\xc3\xbc\n\0\n"),
+        "csv-small": text(CSV_BARE, 0, 129, "255,a long text of more than twelve,0.1\n,,-1e-9\n"),
+        "csv-zones": text(CSV_BARE, 0, 130, "2024-02-29T23:59:59.123456Z,-32768,x\n,7,y\n"),
+        "csv-days": text(CSV_BARE, 0, 128, "2024-02-29,2024-02-29 00:00:01,18446744073709551615\n"),
+        "ndjson-small": text(NDJSON, 0, 128, '{"a": 255, "b": "ж", "c": 1e-9}\n{"a": 0}\n'),
+        "ndjson-zones": text(NDJSON, 1, 129, '{"a": "2024-02-29T23:59:59.5Z", "b": -1, "z": []}\n'),
     }
 
 
@@ -493,6 +552,7 @@ if __name__ == "__main__":
     write(NATIVE / "framing", framings())
     write(NATIVE / "records", record_seeds())
     write(NATIVE / "ipc", arrow_messages())
+    write(NATIVE / "text", plain_texts())
     write(CORPUS / "ipc", {name: b"\0\x2a" + made for name, made in arrow_streams().items()})
     write(
         CORPUS / "ipc",

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from zcrx_arrow._native import ffi
+from zcrx_arrow.decoders import _plain
 from zcrx_arrow.decoders._text import (
     DRIFT,
     UNREADABLE,
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Csv"]
 
 _LONG_LINE: Final = 64 << 10
+# pyarrow (26) reads no views.
+_READ_AS: Final = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+
+
+def _readable(schema: pa.Schema) -> pa.Schema:
+    """Give each column a type that the parser has."""
+    return pa.schema([field.with_type(_READ_AS.get(field.type, field.type)) for field in schema])
 
 
 class Csv(Text):
@@ -62,7 +70,10 @@ class Csv(Text):
 
     Notes
     -----
-    Parsed by `pyarrow.csv`. Format: RFC 4180, but lines may end with LF alone.
+    Text without quotes is read in the core, if its columns are integers, floats, booleans,
+    timestamps, ``date32``, text or binary and in the usual form; all else by `pyarrow.csv`, to the
+    same columns. ``string_view`` is what Polars and DuckDB take as it is. Format: RFC 4180, but
+    lines may end with LF alone.
     """
 
     def __init__(
@@ -170,17 +181,28 @@ class Csv(Text):
             return True
         if self.on_drift == "reject":
             # Every row of it goes aside: no line fits these names.
-            work.states[piece.connection] = ("", *names)
+            work.states[piece.connection] = (None, *names)
             return True
         work.context.fail(piece.connection, piece.position, what)
         return False
 
     leaves_out = True
 
+    def plain(self, schema: pa.Schema, state: Any, wanted: pa.Schema) -> _plain.Plain | None:
+        """See `Text`."""
+        if state and state[0] is None:
+            return None
+        if self._formats and any(pa.types.is_temporal(field.type) for field in wanted):
+            return None
+        names = state if self._header and state else schema.names
+        options = self._parse_options
+        quote = options.quote_char or None
+        return _plain.csv(wanted, names, options.delimiter, quote, self._nulls)
+
     def _options(
         self, schema: pa.Schema | None, state: Any, wanted: pa.Schema | None = None
     ) -> tuple[Any, Any]:
-        if state and not state[0] and schema is not None:
+        if state and state[0] is None and schema is not None:
             raise pa.ArrowInvalid(f"{DRIFT}the header is not the schema's: {list(state[1:])}")
         names = list(state) if self._header and state else (schema.names if schema else None)
         read = pacsv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 30)
@@ -188,7 +210,7 @@ class Csv(Text):
             null_values=self._nulls,
             strings_can_be_null=True,
             timestamp_parsers=self._formats or None,
-            column_types=schema,
+            column_types=None if schema is None else _readable(schema),
             include_columns=(wanted or schema).names if schema else None,
             include_missing_columns=True,
         )
@@ -205,6 +227,9 @@ class Csv(Text):
         parse = self._parse_options if found.quoted else self._unquoted
         # The streaming reader costs less to begin with than read_csv().
         table = pacsv.open_csv(pa.BufferReader(text), read, parse, convert).read_all()
+        for at, field in enumerate(wanted or schema):
+            if table.field(at).type != field.type:
+                table = table.set_column(at, field.name, table.column(at).cast(field.type))
         return table, self._rows(text, found)
 
     def infer(self, text: Any, state: Any) -> pa.Schema:
@@ -233,17 +258,21 @@ class Csv(Text):
         quote = self._parse_options.quote_char or '"'
         text = quote + value.replace(quote, quote * 2) + quote
         convert = pacsv.ConvertOptions(
-            column_types={field.name: field.type},
+            column_types=_readable(pa.schema([field])),
             null_values=self._nulls,
             strings_can_be_null=True,
             timestamp_parsers=self._formats or None,
         )
         try:
-            return pacsv.read_csv(
-                pa.BufferReader(text.encode() + b"\n"),
-                pacsv.ReadOptions(column_names=[field.name], use_threads=False),
-                pacsv.ParseOptions(quote_char=quote),
-                convert,
-            ).column(0)
+            return (
+                pacsv.read_csv(
+                    pa.BufferReader(text.encode() + b"\n"),
+                    pacsv.ReadOptions(column_names=[field.name], use_threads=False),
+                    pacsv.ParseOptions(quote_char=quote),
+                    convert,
+                )
+                .column(0)
+                .cast(field.type)
+            )
         except UNREADABLE:
             return pa.chunked_array([pa.nulls(1, field.type)])

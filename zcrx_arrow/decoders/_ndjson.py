@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from zcrx_arrow._native import ffi
+from zcrx_arrow.decoders import _plain
 from zcrx_arrow.decoders._text import (
     DRIFT,
     UNREADABLE,
@@ -100,8 +101,10 @@ class Ndjson(Text):
 
     Notes
     -----
-    Parsed by `pyarrow.json`, with its rules: numbers do not come from strings, timestamps are ISO
-    8601. Blank lines are no rows. Format: RFC 8259, one value a line (ndjson.org).
+    Columns of numbers, booleans, timestamps, text and binary are read in the core where objects are
+    in the usual form; all else is read by `pyarrow.json`, to the same columns and with its rules:
+    numbers do not come from strings, timestamps are ISO 8601. Blank lines are no rows. Format: RFC
+    8259, one value a line (ndjson.org).
     """
 
     def __init__(
@@ -136,6 +139,11 @@ class Ndjson(Text):
     def leaves_out(self) -> bool:
         """See `Text`: a field that is left out is taken for one that nobody knows."""
         return self.extra == "ignore"
+
+    def plain(self, schema: pa.Schema, state: Any, wanted: pa.Schema) -> _plain.Plain | None:
+        """See `Text`."""
+        del state
+        return _plain.ndjson(wanted, schema.names, self.extra == "ignore")
 
     def parse(
         self, text: Any, schema: pa.Schema, state: Any, wanted: pa.Schema | None = None

@@ -2,15 +2,17 @@
 """
 Lines of text to typed columns: what NDJSON and CSV have in common, and each of them.
 
-The core gives *blocks*, as many whole lines as lie together, so that pyarrow's parsers read the
-text where it was received. Only where a block cannot be read as a whole are its lines looked at one
-by one, by halves, so that one bad row costs no more than some re-reading.
+The core gives *blocks*, as many whole lines as lie together, so that the text is read where it was
+received: by the core where it is plain, else by pyarrow's parsers. Only where a block cannot be
+read as a whole are its lines looked at one by one, by halves, so that one bad row costs no more
+than some re-reading.
 """
 
 from __future__ import annotations
 
 import re
 from abc import abstractmethod
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from zcrx_arrow._raw import RawBatch
+    from zcrx_arrow.decoders._plain import Plain
 
 __all__ = [
     "DRIFT",
@@ -59,6 +62,7 @@ UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _NO_SCHEMA: Final = "nothing here tells a schema"
 _LF: Final = ord("\n")
 _MOST_EARLY: Final = 10_000
+_MOST_STATES: Final = 256
 DRIFT: Final = "drift: "
 
 
@@ -147,6 +151,10 @@ class Text(Decoder):
         """
 
     @abstractmethod
+    def plain(self, schema: pa.Schema, state: Any, wanted: pa.Schema) -> Plain | None:
+        """Make what reads plain lines, as `parse` would; None: nothing does."""
+
+    @abstractmethod
     def infer(self, text: Any, state: Any) -> pa.Schema:
         """Find a schema for the first lines."""
 
@@ -179,6 +187,7 @@ class TextAtWork:
         self._columns: list[str] | None = None
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
+        self._plain: OrderedDict[Any, Plain | None] = OrderedDict()  # by state
         self._early: list[
             tuple[int, int, int, bytes]
         ] = []  # rows of nulls that came before the schema
@@ -191,6 +200,7 @@ class TextAtWork:
     def select(self, columns: list[str] | None) -> None:
         """Read these columns only, if the decoder can; values of others are not looked at."""
         self._columns = columns if self._decoder.leaves_out else None
+        self._plain.clear()
 
     @property
     def _wanted(self) -> pa.Schema:
@@ -291,19 +301,32 @@ class TextAtWork:
         if self.fields is None and not self._learn(group, text, state):
             return self._line_by_line(group)
         assert self.fields is not None  # noqa: S101 - _learn() has set it
-        try:
-            table, rows = self._decoder.parse(text, self.fields, state, self._wanted)
-            self._check(table)
-        except UNREADABLE:
-            return self._line_by_line(group)
+        table = self._read_plain(text, state)
+        rows = -1 if table is None else table.num_rows
+        if table is None:
+            try:
+                table, rows = self._decoder.parse(text, self.fields, state, self._wanted)
+                self._check(table)
+            except UNREADABLE:
+                return self._line_by_line(group)
         # A row a line, or the parser has seen ends of rows that are none (a CR, two objects).
         lines = None
         if self._decoder.keep or rows != table.num_rows:
             lines = [(piece, self._lines(piece.view())) for piece in group]
-            plain = all(self._decoder.is_row(line) for line in _each(lines))
-            if not plain or sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
+            sure = rows == table.num_rows or all(map(self._decoder.is_row, _each(lines)))
+            if not sure or sum(len(starts) for _, (starts, _) in lines) != table.num_rows:
                 return self._line_by_line(group)
         return self._emit(table, lines)
+
+    def _read_plain(self, text: Any, state: Any) -> pa.Table | None:
+        assert self.fields is not None  # noqa: S101 - see callers
+        if state not in self._plain:
+            self._plain[state] = self._decoder.plain(self.fields, state, self._wanted)
+            while len(self._plain) > _MOST_STATES:
+                self._plain.popitem(last=False)
+        plain = self._plain[state]
+        batch = None if plain is None else plain.read(text)
+        return None if batch is None else pa.Table.from_batches([batch])
 
     def _learn(self, group: list[Piece], text: pa.Buffer, state: Any) -> bool:
         """Find the schema: from all of the text, or from the first line that makes sense."""
