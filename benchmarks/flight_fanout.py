@@ -6,7 +6,9 @@ Fan-out to 1 and 8 Flight clients: ours against a plain pyarrow server, batches 
 process and a process with the clients, a thread and a connection each; the rounds are interleaved.
 The plain server yields the batches to each client by itself. Ours pulls them from a stream, numbers
 them, and shares them among the clients, and waits for the slowest (``slow="wait"``), so that all
-get everything as fast as they can. ``live`` is ours too, from a TCP feed: Arrow IPC from the C
+get everything as fast as they can. Both are fed with one batch again and again, which the plain one
+sends from the cache as it is; ours puts small ones together, which copies them, and says their
+numbers with each message. ``live`` is ours too, from a TCP feed: Arrow IPC from the C
 sender over loopback, received, decoded, copied once out of the receive memory.
 """
 

@@ -11,15 +11,16 @@ Flight.
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections import deque
-from typing import Final
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from zcrx_arrow.config import parse_duration, parse_size
+from zcrx_arrow.connectors.flight_pieces import Pieces
 from zcrx_arrow.connectors.flight_policy import (
+    NOWHERE,
     Counts,
     Piece,
     Policy,
@@ -27,11 +28,13 @@ from zcrx_arrow.connectors.flight_policy import (
     ReaderEndedError,
     Sent,
 )
-from zcrx_arrow.connectors.flight_wire import wire_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
 
 __all__ = ["Fanout"]
-
-_MERGE_S: Final = 0.05  # batches that lie further apart stay apart, so that times stay true
 
 
 class Fanout:
@@ -44,29 +47,21 @@ class Fanout:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._keep_s = parse_duration(policy.keep)
-        self._keep_bytes = parse_size(policy.keep_bytes)
         self._queue = parse_size(policy.queue)
         self._patience = parse_duration(policy.patience)
-        self._merge = parse_size(policy.merge)
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._taken = threading.Condition(self._lock)
-        self._pieces: dict[int, Piece] = {}
-        self._pending: list[pa.RecordBatch] = []  # that will be one piece
-        self._pending_size = 0
-        self._pending_at = 0.0
+        self.counts = Counts()
+        self._pieces = Pieces(policy, self.counts)
+        self._near_bytes = self._near_batches = 0  # where readers have to be looked at again
         self._hungry = 0  # readers that wait, since the last piece at least
-        self._base = 0  # the oldest batch that is still here
-        self._trimmed_at = float("-inf")  # when the youngest came that the bound on bytes has cost
         self._readers: set[Reader] = set()
         self._lost: set[Reader] = set()  # dropped, and not yet gone
         self._leaving: deque[Reader] = deque()  # gone, and not yet forgotten
-        self._awaited: tuple[Reader, int] | None = None  # whom the feed waits for, with how much
         self._left = Sent()  # by readers that are gone
         self._finished = False
         self._end: ReaderEndedError | None = None
-        self.counts = Counts()
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -77,50 +72,41 @@ class Fanout:
         With ``slow="wait"`` this may wait up to the patience of the policy.
         """
         with self._lock:
-            for reader in list(self._readers):
-                # While one is waited for, others may leave, and all of it may end.
-                if self._end is None and reader in self._readers:
-                    self._make_room(reader, self._pending_size + size)
+            more = self._pieces.pending_bytes + size
+            if self.counts.bytes + more > self._near_bytes or (
+                self.counts.batches >= self._near_batches
+            ):
+                self._look_at_readers(more)
             if self._end is None:
-                self._append(batch, size)
+                now = time.monotonic()
+                # Whoever waits gets it at once; whoever is busy takes it by itself, see _wait().
+                if self._pieces.append(batch, size, now, wanted=self._hungry > 0):
+                    self._tell_readers()
+                self._expire(now)
 
-    def _append(self, batch: pa.RecordBatch, size: int) -> None:
-        now = time.monotonic()
-        together = self._pending_size + size
-        if self._pending and (together > self._merge or now - self._pending_at > _MERGE_S):
-            self._seal()
-        if not self._pending:
-            self._pending_at = now
-        self._pending.append(batch)
-        self._pending_size += size
-        # Whoever waits gets it at once; whoever is busy takes it by itself, see _wait().
-        if self._hungry or (size > self._merge // 2 and len(self._pending) == 1):
-            self._seal()
-        self._expire(now)
-
-    def _seal(self) -> None:
-        """Make pieces of what is pending, and let readers have them."""
-        pending, self._pending = self._pending, []
-        if not pending:
+    def _look_at_readers(self, size: int) -> None:
+        """See to it that one more batch puts no reader too far behind."""
+        for reader in list(self._readers):
+            # While one is waited for, others may leave, and all of it may end.
+            if self._end is None and reader in self._readers:
+                self._make_room(reader, size)
+        if self._end is not None or any(reader.slack_batches for reader in self._readers):
             return
-        if len(pending) > 1:
-            try:
-                pending = [pa.concat_batches(pending)]
-            except pa.ArrowException:  # a type that cannot be put together
-                self._merge = 0
-        for batch in pending:
-            self._add(batch, self._pending_size if len(pending) == 1 else wire_bytes(batch))
-        self._pending_size = 0
+        # They only go on: until the feed is there, nobody can be too far behind.
+        place = min((reader.place for reader in self._readers), default=self.counts.batches)
+        self._near_bytes = self._pieces.start_of(place) + self._queue
+        self._near_batches = place + self._policy.queue_batches
+
+    def _seal(self) -> bool:
+        """Let readers have what is pending; False if nothing is."""
+        sealed = self._pieces.seal()
+        if sealed:
+            self._tell_readers()
+        return sealed
+
+    def _tell_readers(self) -> None:
         self._hungry = 0
         self._arrived.notify_all()
-
-    def _add(self, batch: pa.RecordBatch, size: int) -> None:
-        counts = self.counts
-        piece = Piece(counts.batches, counts.rows, counts.bytes, size, self._pending_at, batch)
-        counts.rows += batch.num_rows
-        counts.bytes += size
-        counts.batches += 1
-        self._pieces[piece.number] = piece  # from here on readers may take it
 
     def finish(self, failure: str | None = None) -> None:
         """End the feed: readers get what they have before them, then its end or the failure."""
@@ -137,8 +123,6 @@ class Fanout:
             self._end = ReaderEndedError("closing", why)
             self._finished = True
             self._pieces.clear()
-            self._pending.clear()
-            self._base = self.counts.batches
             self._arrived.notify_all()
             self._taken.notify_all()
 
@@ -156,15 +140,17 @@ class Fanout:
 
     def _behind(self, reader: Reader) -> tuple[int, int]:
         place = reader.place  # once: its thread may move it on meanwhile
-        batches = self.counts.batches - place
-        start = self._pieces[place].start if batches else self.counts.bytes
-        return batches, self.counts.bytes - start
+        return self.counts.batches - place, self.counts.bytes - self._pieces.start_of(place)
 
     def _is_slow(self, reader: Reader, size: int, share: int = 1) -> bool:
         """Say whether one more batch is too much; for the whole bound, or for a share of it."""
-        batches, behind = self._behind(reader)
+        return self._is_far(reader, reader.place, size, share)
+
+    def _is_far(self, reader: Reader, place: int, size: int, share: int) -> bool:
+        batches = self.counts.batches - place
         if not batches:
             return False
+        behind = self.counts.bytes - self._pieces.start_of(place)
         return (
             behind + size > (self._queue + reader.slack_bytes) // share
             or batches >= (self._policy.queue_batches + reader.slack_batches) / share
@@ -175,7 +161,7 @@ class Fanout:
         left = (self._queue - size) // 2
         at = reader.place
         while at < self.counts.batches and (
-            self.counts.bytes - self._pieces[at].start > left
+            self.counts.bytes - self._pieces.start_of(at) > left
             or self.counts.batches - at > self._policy.queue_batches // 2
         ):
             at += 1
@@ -185,14 +171,25 @@ class Fanout:
     def _wait_for(self, reader: Reader, size: int) -> bool:
         """Wait until half of what the reader may be behind is free; False if it is not in time."""
         begin = time.monotonic()
-        self._awaited = reader, size
-        try:
-            self._taken.wait_for(lambda: self._need_not_wait(reader, size, 2), self._patience)
-        finally:
-            self._awaited = None
+        while not self._need_not_wait(reader, size, 2):
+            # The writer says where it waits and then looks where the reader is; the reader goes on
+            # and then looks whether it is waited for there.
+            reader.awaited_at = self._place_to_wait_for(reader, size, 2)
+            left = begin + self._patience - time.monotonic()
+            if left <= 0:
+                break
+            if not self._need_not_wait(reader, size, 2):
+                self._taken.wait(left)
+        reader.awaited_at = NOWHERE
         self.counts.waits += 1
         self.counts.waited_s += time.monotonic() - begin
         return self._need_not_wait(reader, size, 1)
+
+    def _place_to_wait_for(self, reader: Reader, size: int, share: int) -> int:
+        places = range(reader.place, self.counts.batches)
+        return places.start + bisect.bisect(
+            places, x=False, key=lambda place: not self._is_far(reader, place, size, share)
+        )
 
     def _need_not_wait(self, reader: Reader, size: int, share: int) -> bool:
         gone = self._end is not None or reader not in self._readers
@@ -223,15 +220,7 @@ class Fanout:
     def _expire(self, now: float) -> None:
         self._forget()
         needed = min((reader.place for reader in self._readers), default=self.counts.batches)
-        while self._base < needed:
-            piece = self._pieces[self._base]
-            young = self._keep_s > 0 and now - piece.at <= self._keep_s
-            if young and self.counts.bytes - piece.start <= self._keep_bytes:
-                return
-            if young:
-                self._trimmed_at = piece.at
-            del self._pieces[self._base]
-            self._base += 1
+        self._pieces.let_go(needed, now)
 
     def lost(self, before: float) -> list[Reader]:
         """Give readers that were dropped before this time and have not left since."""
@@ -264,71 +253,65 @@ class Fanout:
                 return None
             self._seal()  # what came before is not for a reader of what comes from now on
             now = time.monotonic()
-            first, truncated = self._first(last, now)
-            row = self._pieces[first].row if first < self.counts.batches else self.counts.rows
-            reader = Reader(peer, first, row, now, truncated)
+            first, truncated = self._pieces.first_since(last, now)
+            reader = Reader(peer, first, self._pieces.row_of(first), now, truncated)
             reader.slack_batches, reader.slack_bytes = self._behind(reader)
             self._readers.add(reader)
+            self._near_bytes = self._near_batches = 0
             self.counts.joined += 1
             self._taken.notify_all()
             return reader
 
-    def _first(self, last: float | None, now: float) -> tuple[int, bool]:
-        """Find the oldest batch of so many seconds; and whether the bound on bytes cut it short."""
-        at = self.counts.batches
-        if last is None:
-            return at, False
-        while at > self._base and self._pieces[at - 1].at >= now - last:
-            if self.counts.bytes - self._pieces[at - 1].start > self._keep_bytes:
-                return at, True
-            at -= 1
-        return at, self._trimmed_at >= now - last
-
-    def next(self, reader: Reader, timeout: float) -> tuple[Piece, int, int] | None:
+    def follow(self, reader: Reader, step: float) -> Iterator[tuple[Piece, int, int] | None]:
         """
-        Wait for the reader's next batch.
+        Give the reader's batches one after the other, until it has all of the feed.
 
-        Returns
-        -------
+        Yields
+        ------
         tuple or None
-            The batch, and how many batches and rows before it were skipped; None if none came in
-            `timeout` seconds.
+            The batch, and how many batches and rows before it were skipped; None each time that
+            none came in `step` seconds.
 
         Raises
         ------
-        StopIteration
-            If the feed has ended, and the reader has all of it.
         ReaderEndedError
             If the reader was dropped, or the feed failed or was closed.
         """
-        # Without the lock, since a batch that is there will not go before this reader has it.
-        piece = self._pieces.get(reader.next)
-        batches = rows = 0
-        if piece is None or reader.skip_to > reader.next or reader.dropped is not None:
-            before = reader.next
-            piece = self._wait(reader, timeout)
-            if piece is None:
-                return None
-            batches = piece.number - before
-            if batches:
-                rows = piece.row - reader.row
-                reader.sent.skipped_batches += batches
-                reader.sent.skipped_rows += rows
-        reader.next = piece.number + 1
-        reader.row = piece.row + piece.batch.num_rows
-        reader.sent.sent_batches += 1
-        reader.sent.sent_rows += piece.batch.num_rows
-        reader.sent.sent_bytes += piece.size
-        if self._awaited is not None:
-            self._tell_writer(reader)
-        return piece, batches, rows
+        # A batch that is there is given without the lock: it will not go before this reader has it.
+        # And without calling a function: a thread of gRPC's has no place for frames, and would map
+        # one for the first call of each pull, and unmap it after.
+        pieces, sent = self._pieces.by_number, reader.sent
+        while True:
+            piece = pieces.get(reader.next)
+            batches = rows = 0
+            if piece is None or reader.skip_to > reader.next or reader.dropped is not None:
+                try:
+                    piece = self._wait(reader, step)
+                except StopIteration:
+                    return
+                if piece is None:
+                    yield None
+                    continue
+                batches = piece.number - reader.next
+                if batches:
+                    rows = piece.row - reader.row
+                    sent.skipped_batches += batches
+                    sent.skipped_rows += rows
+            reader.next = piece.number + 1
+            reader.row = piece.row + piece.rows
+            sent.sent_batches += 1
+            sent.sent_rows += piece.rows
+            sent.sent_bytes += piece.size
+            if reader.next >= reader.awaited_at:
+                self._tell_writer(reader)
+            yield piece, batches, rows
+            del piece  # while the next one is waited for
 
     def _wait(self, reader: Reader, timeout: float) -> Piece | None:
         deadline = time.monotonic() + timeout
         with self._lock:
             while not self._ready(reader):
-                if self._pending:
-                    self._seal()
+                if self._seal():
                     continue
                 self._hungry += 1
                 if not self._arrived.wait(deadline - time.monotonic()) and not self._ready(reader):
@@ -336,7 +319,7 @@ class Fanout:
             if reader.dropped is not None:
                 raise ReaderEndedError(reader.dropped.code, str(reader.dropped))
             if reader.place < self.counts.batches and not self._is_closing():
-                return self._pieces[reader.place]
+                return self._pieces.by_number[reader.place]
             if self._end is not None:
                 raise ReaderEndedError(self._end.code, str(self._end))
             raise StopIteration
@@ -349,12 +332,10 @@ class Fanout:
         return self._end is not None and self._end.code == "closing"
 
     def _tell_writer(self, reader: Reader) -> None:
-        """Wake the writer if it waits for this reader: once, and not after each batch."""
+        """Wake the writer, which waits for this reader to be here: once, not after each batch."""
         with self._lock:
-            if self._awaited is None or self._awaited[0] is not reader or self._is_closing():
-                return
-            if not self._is_slow(*self._awaited, share=2):
-                self._taken.notify_all()
+            reader.awaited_at = NOWHERE
+            self._taken.notify_all()
 
     def leave(self, reader: Reader) -> None:
         """
@@ -403,9 +384,7 @@ class Fanout:
     def kept(self) -> tuple[int, int]:
         """Give the batches and bytes that are held."""
         with self._lock:
-            if self._base == self.counts.batches:
-                return 0, 0
-            return len(self._pieces), self.counts.bytes - self._pieces[self._base].start
+            return self._pieces.kept()
 
     def sent(self) -> Sent:
         """Give what became of batches for all readers so far."""

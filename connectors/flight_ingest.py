@@ -13,31 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import functools
-import itertools
-import json
 import logging
 import os
-import threading
 import time
 import warnings
 import weakref
-from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
-from pyarrow import flight
 
 from zcrx_arrow._closing import Closing
-from zcrx_arrow.config import Duration, Size, parse_duration, parse_size, whole
-from zcrx_arrow.connectors.flight_ending import end, name_of_peer, open_server
-from zcrx_arrow.connectors.flight_inbox import Inbox
-from zcrx_arrow.connectors.flight_request import Request, refusal
+from zcrx_arrow.config import Duration, Size, parse_duration
 from zcrx_arrow.connectors.flight_security import Endpoint, Tls
-from zcrx_arrow.connectors.flight_wire import dictionary_bytes, wire_bytes
-from zcrx_arrow.errors import ConfigError, ForkedError, FramingError
+from zcrx_arrow.connectors.flight_taking import Options, Taking
+from zcrx_arrow.errors import ForkedError, FramingError
 from zcrx_arrow.source import CONNECTIONS_SCHEMA
 
 if TYPE_CHECKING:
@@ -51,12 +41,6 @@ _log = logging.getLogger("zcrx_arrow.flight")
 _STEP_S: Final = 0.1
 _GRACE_S: Final = 0.5
 _TEXT: Final = 200
-
-ORIGIN: Final = (
-    pa.field("connection", pa.uint32(), nullable=False),
-    pa.field("position", pa.uint64(), nullable=False),
-    pa.field("received_at", pa.timestamp("ns", "UTC"), nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,318 +69,6 @@ class IngestMetrics:
     queue_bytes: int
 
 
-@dataclass(slots=True, eq=False)
-class _Connection:
-    """A stream of a client; written by the thread of its call."""
-
-    id: int
-    peer: str
-    opened_ns: int
-    closed_ns: int = 0
-    reason: str | None = None
-    error: str | None = None
-    batches: int = 0
-    rows: int = 0
-    bytes: int = 0
-    dictionaries: dict[tuple[int, ...], int] = field(default_factory=dict)
-    """Of the latest batch: where they lie, and their bytes."""
-
-    def row(self, local: str) -> dict[str, Any]:
-        """Give its row of the table of connections."""
-        return {
-            "id": self.id,
-            "peer": self.peer,
-            "local": local.partition("://")[2],
-            "opened_at": self.opened_ns,
-            "closed_at": self.closed_ns or None,
-            "close_reason": self.reason,
-            "error": self.error,
-            "bytes": self.bytes,
-            "rows": self.rows,
-            "partial_bytes": 0,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    name: str
-    schema: pa.Schema | None
-    origin: bool
-    queue: Size
-    queue_batches: int
-    connections: int
-    accept: int | None
-    closed_history: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ConfigError(f"name={self.name!r} must be text")
-        if not parse_size(self.queue, "queue"):
-            raise ConfigError(f"queue={self.queue!r} must be a size above 0")
-        whole(self.queue_batches, "queue_batches", 1, 2**20)
-        whole(self.connections, "connections", 1, 4096)
-        whole(self.closed_history, "closed_history", 0, 2**24)
-        if self.accept is not None:
-            whole(self.accept, "accept", 1, 2**32 - 1)
-
-
-class _Flight(flight.FlightServerBase):  # type: ignore[misc] # pyarrow has no types
-    """The calls; everything they need is in the engine."""
-
-    def __init__(self, engine: _Engine, **options: Any) -> None:
-        self._engine = engine
-        super().__init__(**options)
-
-    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        """Take a stream."""
-        self._engine.take(context, descriptor, reader, writer)
-
-
-class _Engine:
-    """Everything but what the user holds; the threads of calls refer to this."""
-
-    def __init__(self, options: _Options, endpoint: Endpoint) -> None:
-        self.options = options
-        self.max_bytes = parse_size(options.queue)
-        self.inbox = Inbox(self.max_bytes, options.queue_batches)
-        self.sent_schema: pa.Schema | None = None
-        """What clients must send."""
-        self.schema_known = threading.Event()
-        self.schema: pa.Schema | None = None
-        """What comes out."""
-        self.refused = self.broken = self.invalid = self.accepted = 0
-        self._lock = threading.Lock()
-        self._ids = itertools.count(1)
-        self.open: dict[int, _Connection] = {}
-        self.closed: deque[_Connection] = deque(maxlen=options.closed_history)
-        self.totals = [0, 0, 0]  # batches, rows, bytes of connections that have ended
-        self._owner = os.getpid()
-        self._closing = threading.Event()
-        self._close_lock = threading.Lock()
-        if options.schema is not None:
-            self._settle(options.schema)
-        self._server = open_server(functools.partial(_Flight, self), endpoint)
-        self.port: int = self._server.port
-        self._host = endpoint.host
-        self.local = endpoint.uri_at(self.port)
-
-    # --- one schema --------------------------------------------------------------------------
-
-    def _settle(self, schema: pa.Schema) -> None:
-        """Have this schema for life."""
-        made = schema
-        if self.options.origin:
-            taken = [field.name for field in ORIGIN if field.name in schema.names]
-            if taken:
-                raise ConfigError(f"origin=True: there is a column {taken[0]!r} already")
-            made = pa.schema([*schema, *ORIGIN], schema.metadata)
-        self.sent_schema, self.schema = schema, made
-        self.schema_known.set()
-
-    def _agree(self, schema: pa.Schema) -> None:
-        with self._lock:
-            if self.sent_schema is None:
-                try:
-                    self._settle(schema)
-                except ConfigError as error:
-                    raise refusal(str(error), "schema") from None
-                return
-        if not schema.equals(self.sent_schema, check_metadata=False):
-            raise refusal(_difference(self.sent_schema, schema), "schema")
-
-    # --- a stream ----------------------------------------------------------------------------
-
-    def take(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        try:
-            request = Request.of_descriptor(descriptor)
-            request.check_name(self.options.name)
-            self._agree(reader.schema)
-            connection = self._admit(context.peer())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
-            self.refused += 1
-            _log.warning("%s: stream refused: %r", name_of_peer(context.peer()), str(error))
-            raise _without_details(error) from None
-        try:
-            self._receive(connection, context, reader, writer if request.acks else None)
-            writer.write(_acknowledged(connection))
-        except BaseException as error:  # noqa: BLE001 - and the connection is accounted for
-            self._ended(connection, error)
-            raise _without_details(error) from None
-        self._ended(connection, None)
-
-    def _admit(self, peer: str) -> _Connection:
-        with self._lock:
-            accept = self.options.accept
-            full = len(self.open) >= self.options.connections
-            if self._closing.is_set() or full or (accept is not None and self.accepted >= accept):
-                raise flight.FlightUnavailableError("no further stream is taken", b"full")
-            self.accepted += 1
-            made = _Connection(next(self._ids), name_of_peer(peer), time.time_ns())
-            self.open[made.id] = made
-            return made
-
-    def _receive(self, connection: _Connection, context: Any, reader: Any, acks: Any) -> None:
-        while True:
-            chunk = self._read(context, reader)
-            if chunk is None:
-                return
-            if chunk.data is not None:
-                self._accept(connection, context, chunk.data)
-            del chunk
-            if acks is not None:
-                acks.write(_acknowledged(connection))
-
-    def _read(self, context: Any, reader: Any) -> Any:
-        """Give the next chunk; None when the client has said that there are no more."""
-        try:
-            return reader.read_chunk()
-        except StopIteration:
-            if context.is_cancelled():
-                raise _Broken("the client went away") from None
-            return None
-        except (pa.ArrowException, flight.FlightError, OSError, ValueError) as error:
-            if context.is_cancelled() or isinstance(error, pa.ArrowCancelled | flight.FlightError):
-                raise _Broken(str(error)) from None
-            self.invalid += 1
-            raise refusal(f"a message cannot be read: {error}", "invalid") from None
-
-    def _accept(self, connection: _Connection, context: Any, batch: pa.RecordBatch) -> None:
-        self._validate(batch)
-        # A dictionary counts with the first of a stream's batches that have it.
-        before, connection.dictionaries = connection.dictionaries, dictionary_bytes(batch)
-        size = wire_bytes(batch) + sum(
-            each for at, each in connection.dictionaries.items() if at not in before
-        )
-        if size > self.max_bytes:
-            self.invalid += 1
-            raise refusal(
-                f"a batch of {size} bytes is larger than the queue of {self.max_bytes}: send "
-                "smaller ones",
-                "too-large",
-            )
-        rows = batch.num_rows
-        if not rows:
-            return
-        if self.options.origin:
-            batch = _with_origin(batch, connection, self.schema)
-        if not self.inbox.put(batch, size, context.is_cancelled, _STEP_S):
-            if context.is_cancelled():
-                raise _Broken("the client went away while its batch waited")
-            raise flight.FlightUnavailableError("the server is closing", b"closing")
-        connection.batches += 1
-        connection.rows += rows
-        connection.bytes += size
-
-    def _validate(self, batch: pa.RecordBatch) -> None:
-        try:
-            batch.validate(full=True)
-        except (pa.ArrowException, ValueError) as error:
-            self.invalid += 1
-            raise refusal(f"a batch is not valid: {error}", "invalid") from None
-        for each, column in zip(batch.schema, batch.columns, strict=True):
-            if not each.nullable and column.null_count:
-                self.invalid += 1
-                raise refusal(
-                    f"a batch is not valid: {each.name!r} is null and must not be", "invalid"
-                )
-
-    def _ended(self, connection: _Connection, error: BaseException | None) -> None:
-        connection.closed_ns = time.time_ns()
-        connection.reason = _reason(error, closing=self._closing.is_set())
-        if error is not None:
-            connection.error = str(error)
-            _log.warning("%s: stream has ended: %r", connection.peer, str(error))
-        with self._lock:
-            self.broken += connection.reason == "reset"
-            del self.open[connection.id]
-            self.closed.append(connection)
-            counts = (connection.batches, connection.rows, connection.bytes)
-            self.totals = [a + b for a, b in zip(self.totals, counts, strict=True)]
-            last = self.accepted == self.options.accept and not self.open
-        if last:
-            self.inbox.end()
-
-    # --- looking and ending ------------------------------------------------------------------
-
-    def connections(self) -> list[_Connection]:
-        with self._lock:
-            return sorted([*self.closed, *self.open.values()], key=lambda each: each.id)
-
-    def sums(self) -> list[int]:
-        with self._lock:
-            counts = [self.totals, *([c.batches, c.rows, c.bytes] for c in self.open.values())]
-            return [sum(column) for column in zip(*counts, strict=True)]
-
-    @property
-    def closing(self) -> bool:
-        return self._closing.is_set()
-
-    def close(self, *, discard: bool) -> None:
-        if os.getpid() != self._owner:  # the connections are the parent's
-            return
-        with self._close_lock:
-            first = not self._closing.is_set()
-            self._closing.set()
-            self.inbox.end(discard=discard)
-            if first:
-                end(self._server, _GRACE_S, self._host)
-
-
-class _Broken(flight.FlightUnavailableError):  # type: ignore[misc] # pyarrow has no types
-    """A stream that has ended without its client saying so."""
-
-
-def _without_details(error: Any) -> BaseException:
-    """Give what a client may be told: pyarrow would send the traceback of anything else."""
-    told = isinstance(error, flight.FlightError) or not isinstance(error, Exception)
-    made: BaseException = error if told else refusal(f"{type(error).__name__}: {error}", "failed")
-    return made
-
-
-def _reason(error: BaseException | None, *, closing: bool) -> str:
-    """Name the end of a stream as sources do."""
-    if error is None:
-        return "eof"
-    if closing:
-        return "local"
-    if isinstance(error, _Broken):
-        return "reset"
-    return "framing" if isinstance(error, flight.FlightServerError) else "error"
-
-
-def _acknowledged(connection: _Connection) -> bytes:
-    return json.dumps({"batches": connection.batches, "rows": connection.rows}).encode()
-
-
-def _difference(wanted: pa.Schema, given: pa.Schema) -> str:
-    for a, b in itertools.zip_longest(wanted, given):
-        if a is None or b is None or not a.equals(b):
-            return f"this feed's schema has {_named(a)} where the stream's has {_named(b)}"
-    return "the schemas differ"
-
-
-def _named(field: pa.Field | None) -> str:
-    if field is None:
-        return "no column"
-    text = f"{field.name}: {field.type}{'' if field.nullable else ' not null'}"
-    return text if len(text) <= _TEXT else f"{text[:_TEXT]}..."  # as long as a client likes
-
-
-def _with_origin(
-    batch: pa.RecordBatch, connection: _Connection, schema: pa.Schema | None
-) -> pa.RecordBatch:
-    rows = batch.num_rows
-    positions = np.arange(connection.rows, connection.rows + rows, dtype=np.uint64)
-    now = np.full(rows, time.time_ns(), np.int64)
-    columns = [
-        *batch.columns,
-        pa.array(np.full(rows, connection.id, np.uint32)),
-        pa.array(positions),
-        pa.array(now).cast(ORIGIN[2].type),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
 class IngestSource(Closing):
     """
     What Flight clients put, as Arrow record batches; made by `ingest`.
@@ -413,7 +85,7 @@ class IngestSource(Closing):
         In a child every method that pulls raises `ForkedError`.
     """
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: Taking) -> None:
         """Not for users: see `ingest`."""
         self._engine = engine
         self._owner = os.getpid()
@@ -652,7 +324,7 @@ def ingest(
     ZcrxError
         If the address cannot be bound.
     """
-    options = _Options(
+    options = Options(
         name=name,
         schema=schema,
         origin=origin,
@@ -663,4 +335,4 @@ def ingest(
         closed_history=closed_history,
     )
     endpoint = Endpoint.of(location, tls, token, insecure=insecure)
-    return IngestSource(_Engine(options, endpoint))
+    return IngestSource(Taking(options, endpoint))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -12,9 +13,10 @@ from zcrx_arrow.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Counts", "Piece", "Policy", "Reader", "ReaderEndedError", "Sent", "Slow"]
+__all__ = ["NOWHERE", "Counts", "Piece", "Policy", "Reader", "ReaderEndedError", "Sent", "Slow"]
 
 Slow = Literal["drop", "skip", "wait"]
+NOWHERE: Final = sys.maxsize
 SLOW: Final[tuple[Slow, ...]] = ("drop", "skip", "wait")
 
 
@@ -72,6 +74,7 @@ class Piece:
     number: int
     row: int
     """Number of its first row in the feed."""
+    rows: int
     start: int
     """Bytes of the feed before it."""
     size: int
@@ -131,7 +134,7 @@ class Reader:
     """
     A reader's place; made by `Fanout.join`.
 
-    Only one thread may call `Fanout.next` with it; `next` and `sent` are that thread's to write.
+    Only one thread may `Fanout.follow` it; `next`, `row` and `sent` are that thread's to write.
     """
 
     peer: str
@@ -147,6 +150,8 @@ class Reader:
     slack_bytes: int = 0
     """What it was behind when it joined, as far as it has not caught up since."""
     slack_batches: int = 0
+    awaited_at: int = NOWHERE
+    """Where it has to come to for the feed to go on, if that waits for it."""
     sent: Sent = field(default_factory=Sent)
     dropped: ReaderEndedError | None = None
     dropped_at: float = 0.0

@@ -21,13 +21,17 @@ from zcrx_arrow.errors import ConfigError
 __all__ = ["Request", "refusal"]
 
 _MAX_BYTES: Final = 4096
+_MAX_TEXT: Final = 500
 _KEYS: Final = {"feed", "last", "acks"}
 
 
 def refusal(why: str, code: str) -> flight.FlightServerError:
     """Make the error that refuses a call; `code` is for programs, in its ``extra_info``."""
-    # A client may have put into its ticket what cannot be sent back to it.
-    return flight.FlightServerError(why.encode("utf-8", "backslashreplace").decode(), code.encode())
+    # A client may have put into its ticket what cannot be sent back to it; and errors are headers,
+    # of which clients take some KiB.
+    text = why if len(why) <= _MAX_TEXT else f"{why[:_MAX_TEXT]}..."
+    said = text.encode("utf-8", "backslashreplace").decode()
+    return flight.FlightServerError(said, code.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

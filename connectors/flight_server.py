@@ -13,253 +13,34 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
-import json
-import logging
 import os
-import threading
 import time
 import warnings
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import pyarrow as pa
-from pyarrow import flight
 
 from zcrx_arrow.config import Duration, Size, parse_duration, parse_size, whole
-from zcrx_arrow.connectors.flight_ending import end, hang_up, name_of_peer, open_server
-from zcrx_arrow.connectors.flight_fanout import Fanout
-from zcrx_arrow.connectors.flight_policy import Piece, Policy, Reader, ReaderEndedError, Slow
-from zcrx_arrow.connectors.flight_pump import Pump, schema_of
-from zcrx_arrow.connectors.flight_request import Request, refusal
+from zcrx_arrow.connectors.flight_ending import name_of_peer
+from zcrx_arrow.connectors.flight_policy import Policy, Slow
+from zcrx_arrow.connectors.flight_pump import schema_of
 from zcrx_arrow.connectors.flight_security import Endpoint, Tls
+from zcrx_arrow.connectors.flight_server_metrics import CLIENTS_SCHEMA, ServerMetrics
+from zcrx_arrow.connectors.flight_serving import Serving
 from zcrx_arrow.connectors.flight_wire import Wire
 from zcrx_arrow.errors import ConfigError, ZcrxError
 from zcrx_arrow.replay import Replay
 from zcrx_arrow.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     from zcrx_arrow.address import Address
 
 __all__ = ["Server", "ServerMetrics", "Tls", "serve"]
 
-_log = logging.getLogger("zcrx_arrow.flight")
-_STEP_S: Final = 0.25
 _MERGE_BYTES: Final = 1 << 20
-_GRACE_S: Final = 2.0  # for a client that was told that its stream ends, and does not read it
-
-CLIENTS_SCHEMA: Final = pa.schema(
-    [
-        pa.field("peer", pa.string(), nullable=False),
-        pa.field("connected_s", pa.float64(), nullable=False),
-        pa.field("sent_batches", pa.uint64(), nullable=False),
-        pa.field("sent_bytes", pa.uint64(), nullable=False),
-        pa.field("behind_batches", pa.uint64(), nullable=False),
-        pa.field("behind_bytes", pa.uint64(), nullable=False),
-        pa.field("skipped_batches", pa.uint64(), nullable=False),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerMetrics:
-    """Counters since the server was opened, and gauges of this moment."""
-
-    clients: int
-    """Streams that are open."""
-    joined: int
-    refused: int
-    """Streams that were refused because of the bound on clients."""
-    dropped: int
-    """Clients that were too slow."""
-    hung_up: int
-    """Connections cut because their client did not read that it was dropped."""
-    batches: int
-    """Of the feed, as they are sent."""
-    rows: int
-    bytes: int
-    sent_batches: int
-    """To all clients."""
-    sent_rows: int
-    sent_bytes: int
-    skipped_batches: int
-    """By all clients, with ``slow="skip"``."""
-    skipped_rows: int
-    waits: int
-    """Times that the feed waited for a client, with ``slow="wait"``."""
-    waited_s: float
-    held_batches: int
-    """In memory now, for clients that are behind or ask for the past."""
-    held_bytes: int
-
-
-class _Flight(flight.FlightServerBase):  # type: ignore[misc] # pyarrow has no types
-    """The calls; everything they need is in the engine."""
-
-    def __init__(self, engine: _Engine, **options: Any) -> None:
-        self._engine = engine
-        super().__init__(**options)
-
-    def list_flights(self, _context: Any, criteria: bytes) -> Iterator[flight.FlightInfo]:
-        """Give the feed, if its name begins with the criteria."""
-        if self._engine.name.encode().startswith(criteria):
-            yield self._engine.info(flight.FlightDescriptor.for_path(self._engine.name))
-
-    def get_flight_info(
-        self, _context: Any, descriptor: flight.FlightDescriptor
-    ) -> flight.FlightInfo:
-        """Tell the schema, and the ticket to get the feed with."""
-        return self._engine.info(descriptor)
-
-    def get_schema(self, _context: Any, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        """Tell the schema."""
-        return flight.SchemaResult(self._engine.info(descriptor).schema)
-
-    def do_get(self, context: Any, ticket: flight.Ticket) -> flight.FlightDataStream:
-        """Stream the feed."""
-        return self._engine.stream(context, Request.of_bytes(ticket.ticket))
-
-
-class _Engine:
-    """Everything of a server but what its user holds; its threads refer to this."""
-
-    def __init__(
-        self, source: Any, name: str, policy: Policy, wire: Wire, endpoint: Endpoint, wait_for: int
-    ) -> None:
-        self.name, self._wire, self._wait_for = name, wire, wait_for
-        self.fanout = Fanout(policy)
-        self.error: BaseException | None = None
-        self.refused = self.hung_up = 0
-        self._keep_s = parse_duration(policy.keep)
-        self._owner = os.getpid()
-        self._closing = threading.Event()
-        self._close_lock = threading.Lock()
-        self._pump = Pump(source, wire.pieces, self.fanout.publish, self._ended, self._begin)
-        try:
-            self._server = open_server(functools.partial(_Flight, self), endpoint)
-        except BaseException:
-            self._pump.release()
-            raise
-        self.port: int = self._server.port
-        self._host = endpoint.host
-        self._keeper = threading.Thread(
-            target=self._look_after, name="zcrx-flight-keeper", daemon=True
-        )
-
-    def start(self) -> None:
-        self._keeper.start()
-        self._pump.start()
-
-    # --- the feed ----------------------------------------------------------------------------
-
-    def _begin(self) -> bool:
-        while not self._closing.is_set():
-            if self.fanout.wait_for_readers(self._wait_for, _STEP_S):
-                return True
-        return False
-
-    def _ended(self, failure: BaseException | None) -> None:
-        if failure is None or self._closing.is_set():
-            self.fanout.finish()
-            return
-        self.error = failure
-        _log.error("the feed %r has failed: %s", self.name, failure)
-        self.fanout.finish(f"the feed has failed: {failure}")
-
-    def _look_after(self) -> None:
-        """Let go of old batches, and of clients that do not read that they were dropped."""
-        while not self._closing.wait(_STEP_S):
-            self.fanout.expire()
-            for reader in self.fanout.lost(time.monotonic() - _GRACE_S):
-                self.hung_up += hang_up(self.port, reader.peer, host=self._host)
-
-    # --- calls -------------------------------------------------------------------------------
-
-    def info(self, descriptor: flight.FlightDescriptor) -> flight.FlightInfo:
-        request = Request.of_descriptor(descriptor)
-        request.check_name(self.name)
-        # No location: where the client is already.
-        endpoint = flight.FlightEndpoint(request.ticket(), [])
-        return flight.FlightInfo(self._wire.schema, descriptor, [endpoint], -1, -1)
-
-    def stream(self, context: Any, request: Request) -> flight.GeneratorStream:
-        request.check_name(self.name)
-        if request.last is not None and request.last > self._keep_s:
-            raise refusal(f"this feed keeps {self._keep_s:g} s, not {request.last:g} s", "invalid")
-        try:
-            reader = self.fanout.join(context.peer(), request.last)
-        except ReaderEndedError as error:
-            raise _as_flight(error) from None
-        if reader is None:
-            self.refused += 1
-            raise flight.FlightUnavailableError("there are too many clients", b"full")
-        return flight.GeneratorStream(self._wire.schema, _Stream(self.fanout, reader, context))
-
-    # --- the end -----------------------------------------------------------------------------
-
-    def close(self, timeout: float) -> None:
-        if os.getpid() != self._owner:  # the connections are the parent's
-            return
-        with self._close_lock:
-            if self._closing.is_set():
-                return
-            try:
-                if self.fanout.finished:  # by itself: clients may get the rest
-                    self.fanout.wait_until_left(timeout)
-            finally:  # Ctrl-C while waiting closes it too: nobody would do it later
-                self._closing.set()
-                self.fanout.abort("the server is closing")
-                self._pump.stop()
-                self._keeper.join()
-                end(self._server, _GRACE_S, self._host)
-
-
-class _Stream:
-    """
-    What gRPC pulls from, in the thread of a call.
-
-    An object and not a generator: one that was never started would not notice its end.
-    """
-
-    def __init__(self, fanout: Fanout, reader: Reader, context: Any) -> None:
-        self._fanout, self._reader, self._context = fanout, reader, context
-        self._truncated = reader.truncated
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> tuple[pa.RecordBatch, bytes]:
-        try:
-            while (taken := self._fanout.next(self._reader, _STEP_S)) is None:
-                if self._context.is_cancelled():
-                    raise StopIteration
-        except ReaderEndedError as error:
-            raise _as_flight(error) from None
-        piece, batches, rows = taken
-        if batches or self._truncated:
-            return piece.batch, self._unusual(piece, batches, rows)
-        return piece.batch, b'{"batch": %d, "row": %d}' % (piece.number, piece.row)
-
-    def _unusual(self, piece: Piece, batches: int, rows: int) -> bytes:
-        said: dict[str, Any] = {"batch": piece.number, "row": piece.row}
-        if batches:
-            said |= {"skipped_batches": batches, "skipped_rows": rows}
-        if self._truncated:
-            said["truncated"] = True
-            self._truncated = False
-        return json.dumps(said).encode()
-
-    def __del__(self) -> None:
-        self._fanout.leave(self._reader)
-
-
-def _as_flight(error: ReaderEndedError) -> flight.FlightError:
-    kind = flight.FlightUnavailableError if error.code == "closing" else flight.FlightServerError
-    return kind(str(error), error.code.encode())
 
 
 class Server:
@@ -272,7 +53,7 @@ class Server:
         Every method may be called from any thread.
     """
 
-    def __init__(self, engine: _Engine, location: str) -> None:
+    def __init__(self, engine: Serving, location: str) -> None:
         """Not for users: see `serve`."""
         self._engine = engine
         self._owner = os.getpid()
@@ -492,7 +273,7 @@ def serve(
         message=parse_size(message, "message"),
         lent=isinstance(source, Source | Replay),
     )
-    engine = _Engine(source, name, policy, wire, endpoint, wait_for)
+    engine = Serving(source, name, policy, wire, endpoint, wait_for)
     server = Server(engine, endpoint.uri_at(engine.port))
     engine.start()
     return server

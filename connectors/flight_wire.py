@@ -52,7 +52,8 @@ class Wire:
     def __init__(self, schema: pa.Schema, *, views: bool, message: int, lent: bool) -> None:
         self._views, self._message, self._lent = views, message, lent
         self._plain = pa.schema([_plain_field(field) for field in schema], schema.metadata)
-        self._as_it_is = not lent and schema.equals(self._plain, check_metadata=True)
+        self._is_plain = schema.equals(self._plain, check_metadata=True)
+        self._memory = pa.default_cpu_memory_manager()
         self.schema = self._plain
         """Of every batch that is sent."""
         self._view_bytes = 0
@@ -70,25 +71,27 @@ class Wire:
         """
         if not batch.num_rows:
             return []
-        whole = batch if self._as_it_is else self._made_plain(batch)
-        if self._fits(whole):
-            finished = self._with_views(whole)
-            return [(finished, wire_bytes(finished))]
-        return list(self._cut(whole))
+        return list(self._cut(self._owned(batch), cut=False))
 
-    def _fits(self, plain: pa.RecordBatch) -> bool:
-        rows: int = plain.num_rows
-        return rows == 1 or wire_bytes(plain) + rows * self._view_bytes <= self._message
-
-    def _cut(self, piece: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
-        if not self._fits(piece):
-            half = piece.num_rows // 2
-            yield from self._cut(piece.slice(0, half))
-            yield from self._cut(piece.slice(half))
+    def _cut(self, piece: pa.RecordBatch, *, cut: bool) -> Iterator[tuple[pa.RecordBatch, int]]:
+        rows = piece.num_rows
+        size = wire_bytes(piece)
+        if rows > 1 and size + rows * self._view_bytes > self._message:
+            half = rows // 2
+            yield from self._cut(piece.slice(0, half), cut=True)
+            yield from self._cut(piece.slice(half), cut=True)
             return
-        if self._views:  # they would send the other pieces' bytes along
-            piece = self._with_views(pa.concat_batches([piece, piece.slice(0, 0)]))
-        yield piece, wire_bytes(piece)
+        if self._views:
+            if cut:  # they would send the other pieces' bytes along
+                piece = pa.concat_batches([piece, piece.slice(0, 0)])
+            piece = piece.cast(self.schema)
+            size = wire_bytes(piece)
+        yield piece, size
+
+    def _owned(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self._is_plain:
+            return self._made_plain(batch)
+        return batch.copy_to(self._memory) if self._lent else batch
 
     def _made_plain(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = [
@@ -101,10 +104,7 @@ class Wire:
         """Copy what still lies in receive memory."""
         if not self._lent or (_is_fresh(given.type) and not given.null_count):
             return made
-        return made.copy_to(pa.default_cpu_memory_manager())
-
-    def _with_views(self, piece: pa.RecordBatch) -> pa.RecordBatch:
-        return piece.cast(self.schema) if self._views else piece
+        return made.copy_to(self._memory)
 
 
 def wire_bytes(batch: pa.RecordBatch) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import eventually
 from tests.connectors.flight_client.tools import numbered
 from zcrx_arrow.connectors.flight_fanout import Fanout
 from zcrx_arrow.connectors.flight_policy import Policy, ReaderEndedError
@@ -31,6 +33,10 @@ STEPS = st.lists(
 def publish(fanout: Fanout, first: int, count: int) -> None:
     batch = numbered(first, count)
     fanout.publish(batch, pa.ipc.get_record_batch_size(batch))
+
+
+def next_of(fanout: Fanout, reader, step: float):
+    return next(fanout.follow(reader, step))
 
 
 def rows_of(piece) -> list[int]:
@@ -75,7 +81,7 @@ def test_every_reader_gets_the_rows_from_its_place_on(slow, steps, merge, keep):
 def read(fanout, readers, at) -> bool:
     reader, expected = readers[at]
     try:
-        taken = fanout.next(reader, 0)
+        taken = next_of(fanout, reader, 0)
     except ReaderEndedError:
         assert reader.dropped is not None
     except StopIteration:
@@ -98,7 +104,7 @@ def test_a_reader_that_waits_gets_a_small_batch_at_once():
     fanout = Fanout(Policy(merge="1 MiB"))
     reader = fanout.join("x")
     got = []
-    waiting = threading.Thread(target=lambda: got.append(fanout.next(reader, 30)))
+    waiting = threading.Thread(target=lambda: got.append(next_of(fanout, reader, 30)))
     waiting.start()
     deadline = time.monotonic() + 20
     while not fanout._hungry and time.monotonic() < deadline:
@@ -115,9 +121,9 @@ def test_what_is_pending_goes_to_who_asks_and_not_to_who_comes_later():
     publish(fanout, 3, 3)
     second = fanout.join("second")
     publish(fanout, 6, 3)
-    assert rows_of(fanout.next(first, 0)[0]) == [0, 1, 2, 3, 4, 5]
-    assert rows_of(fanout.next(second, 0)[0]) == [6, 7, 8]
-    assert rows_of(fanout.next(first, 0)[0]) == [6, 7, 8]
+    assert rows_of(next_of(fanout, first, 0)[0]) == [0, 1, 2, 3, 4, 5]
+    assert rows_of(next_of(fanout, second, 0)[0]) == [6, 7, 8]
+    assert rows_of(next_of(fanout, first, 0)[0]) == [6, 7, 8]
 
 
 def test_large_batches_are_not_copied():
@@ -126,7 +132,7 @@ def test_large_batches_are_not_copied():
     batch = numbered(0, 1000)
     fanout.publish(batch, 20_000)
     fanout.publish(batch, 20_000)
-    assert fanout.next(reader, 0)[0].batch is batch
+    assert next_of(fanout, reader, 0)[0].batch is batch
 
 
 def test_a_new_reader_with_much_past_is_not_slow_for_that():
@@ -137,12 +143,12 @@ def test_a_new_reader_with_much_past_is_not_slow_for_that():
     publish(fanout, 200, 10)
     rows = []
     for _ in range(21):
-        rows += rows_of(fanout.next(reader, 0)[0])
+        rows += rows_of(next_of(fanout, reader, 0)[0])
     assert rows == list(range(210))
     for n in range(3):
         publish(fanout, 210 + n * 10, 10)
     with pytest.raises(ReaderEndedError):
-        fanout.next(reader, 0)
+        next_of(fanout, reader, 0)
 
 
 def test_ends():
@@ -150,9 +156,9 @@ def test_ends():
     reader = fanout.join("x")
     publish(fanout, 0, 1)
     fanout.finish("boom")
-    assert fanout.next(reader, 0)
+    assert next_of(fanout, reader, 0)
     with pytest.raises(ReaderEndedError, match="boom"):
-        fanout.next(reader, 0)
+        next_of(fanout, reader, 0)
     assert not fanout.wait_until_left(0)
     fanout.leave(reader)
     fanout.leave(reader)
@@ -183,6 +189,27 @@ def test_pieces_make_up_the_batch_and_fit(widths, message):
             assert not held & {b.address for b in piece["t"].buffers() if b}
 
 
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+@pytest.mark.parametrize("views", [False, True])
+def test_what_is_lent_is_copied_whatever_its_type(rows, views):
+    columns = {
+        "n": pa.array(range(1000), pa.int64()),
+        "null": pa.array([None, 1.5] * 500),
+        "list": pa.array([[n] * 3 for n in range(1000)]),
+        "text": pa.array([str(n) for n in range(1000)]),
+        "struct": pa.array([{"a": n} for n in range(1000)]),
+    }
+    lent = pa.record_batch(list(columns.values()), names=list(columns)).slice(0, rows)
+    wire = Wire(lent.schema, views=views, message=10**6, lent=True)
+    pieces = wire.pieces(lent)
+    assert pa.Table.from_batches([piece for piece, _ in pieces], lent.schema).to_pylist() == (
+        lent.to_pylist()
+    )
+    held = {each.address for column in lent for each in column.buffers() if each}
+    for piece, _ in pieces:
+        assert not held & {each.address for column in piece for each in column.buffers() if each}
+
+
 @pytest.mark.parametrize("slow", ["drop", "skip", "wait"])
 def test_many_threads_read_while_one_writes(slow):
     policy = Policy(
@@ -193,11 +220,11 @@ def test_many_threads_read_while_one_writes(slow):
 
     def run(hasty: bool) -> None:
         reader = fanout.join("x", 0.01)
+        follow = fanout.follow(reader, 10)
         expected, seen = reader.row, 0
         try:
             while not hasty or seen < 300:
-                taken = fanout.next(reader, 10)
-                piece, _, skipped = taken
+                piece, _, skipped = next(follow)
                 if piece.row != expected + skipped or rows_of(piece)[0] != piece.row:
                     failures.append((piece.row, expected, skipped))
                 expected = piece.row + piece.batch.num_rows
@@ -236,3 +263,36 @@ def test_leaving_never_waits_for_the_lock():
     assert fanout.readers()
     fanout.expire()
     assert not fanout.readers()
+
+
+def test_the_feed_goes_on_as_soon_as_half_of_the_bound_is_free():
+    fanout = Fanout(Policy(slow="wait", queue="1 MiB", queue_batches=8, patience="1 min", keep=0))
+    reader = fanout.join("x")
+    for n in range(8):
+        publish(fanout, n, 1)
+    writing = threading.Thread(target=publish, args=(fanout, 8, 1))
+    writing.start()
+    eventually(lambda: reader.awaited_at == 5)
+    follow = fanout.follow(reader, 0)
+    for _ in range(4):
+        next(follow)
+    writing.join(0.1)
+    assert writing.is_alive()
+    next(follow)
+    writing.join(10)
+    assert not writing.is_alive()
+    assert fanout.counts.waits == 1
+    assert [rows_of(next(follow)[0]) for _ in range(4)] == [[5], [6], [7], [8]]
+
+
+def test_what_a_reader_has_passed_is_not_held_while_it_waits():
+    fanout = Fanout(Policy(keep=0))
+    reader = fanout.join("x")
+    publish(fanout, 0, 10)
+    follow = fanout.follow(reader, 0)
+    piece, _, _ = next(follow)
+    there = weakref.ref(piece.batch)
+    del piece
+    fanout.expire()
+    assert next(follow) is None
+    assert there() is None
