@@ -528,7 +528,7 @@ struct za_csv {
 	uint32_t n_columns;
 	uint32_t n_values; /* of each row, at least 1 */
 	uint8_t delimiter;
-	uint8_t quote;                    /* where it occurs text is not plain; 0: none */
+	uint8_t quote;                    /* around values, not within them; 0: none */
 	bool empty_is_null;               /* and else an empty value is an empty text */
 	uint32_t n_nulls;                 /* other texts that are null */
 	const struct za_text_word *nulls; /* none is empty */

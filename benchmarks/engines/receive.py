@@ -82,9 +82,17 @@ def _texts(stream: Any) -> Iterator[bytes]:
         yield chunk + stream.readline()
 
 
-def _frames_of_text(kind: str, stream: Any) -> Iterator[Any]:
+def _frames_of_text(kind: str, stream: Any, *, told: bool) -> Iterator[Any]:
+    """Read all columns, of types that it finds, or the three that it is told."""
     import polars as pl  # noqa: PLC0415 (of this engine only)
 
+    if not told:
+        for text in _texts(stream):
+            if kind == "ndjson":
+                yield pl.read_ndjson(text)
+            else:
+                yield pl.read_csv(text, has_header=False, new_columns=SCHEMA.names)
+        return
     wanted = {"symbol": pl.String, "price": pl.Float64, "size": pl.Int64}
     if kind == "ndjson":
         for text in _texts(stream):
@@ -109,13 +117,27 @@ def _frames_of_records(stream: Any) -> Iterator[Any]:
 
 def polars_peer(kind: str) -> None:
     """Read chunks of a socket's file, aggregate each, and then what came of them."""
+    _polars_peer(kind, told=True)
+
+
+def polars_untold(kind: str) -> None:
+    """Do the same without saying which columns are needed, and of which type they are."""
+    _polars_peer(kind, told=False)
+
+
+def _polars_peer(kind: str, *, told: bool) -> None:
     import io  # noqa: PLC0415 (of this case only)
 
     import polars as pl  # noqa: PLC0415 (of this engine only)
 
     body = data.records(1, "<")[0] if kind == "records" else getattr(data, kind)(1)[0]
     little = io.BytesIO(body)  # starts the engine's threads, as for the others
-    for frame in _frames_of_records(little) if kind == "records" else _frames_of_text(kind, little):
+
+    def frames_of(stream: Any) -> Iterator[Any]:
+        records = kind == "records"
+        return _frames_of_records(stream) if records else _frames_of_text(kind, stream, told=told)
+
+    for frame in frames_of(little):
         frame.group_by("symbol").agg(pl.len())
 
     total = 0
@@ -140,19 +162,17 @@ def polars_peer(kind: str) -> None:
         connection, _ = listener.accept()
         with connection, connection.makefile("rb", buffering=CHUNK) as file:
             stream = Counting(file)
-            records = kind == "records"
-            frames = _frames_of_records(stream) if records else _frames_of_text(kind, stream)
             parts = [
                 frame.group_by("symbol").agg(
                     pl.col("size").cast(pl.Int64).sum(),
                     pl.col("price").sum().cast(pl.Float64),
                     rows=pl.len().cast(pl.Int64),
                 )
-                for frame in frames
+                for frame in frames_of(stream)
             ]
         whole = pl.concat(parts).group_by("symbol").sum()
         whole = whole.with_columns(pl.col("price") / pl.col("rows"))
-        if records:
+        if kind == "records":
             text = pl.col("symbol").map_elements(
                 lambda n: n.to_bytes(8, "little").rstrip(b"\0").decode(), pl.String
             )

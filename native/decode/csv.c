@@ -6,7 +6,7 @@
  * once, and then column by column those that are wanted. So what nobody asks for costs no more than
  * being passed.
  *
- * Source: RFC 4180, but lines may end with LF alone; quotes are left to a general parser.
+ * Source: RFC 4180, but lines may end with LF alone; quotes within quotes are left to a general parser.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -24,8 +24,10 @@ struct csv_work {
 	struct za_columns columns;
 	size_t rows;        /* that are in the columns */
 	size_t bytes, read; /* of all of the text; of it before this part */
-	bool high;          /* a byte is none of ASCII */
+	uint32_t high;      /* not 0: there may be more than ASCII */
 	bool returns;       /* there are CRs, each in front of an LF */
+	bool quotes;        /* there are quotes, each where a value begins or ends */
+	bool in_quotes;     /* between two of them */
 	const uint8_t *data;
 	uint32_t n;     /* ends of values that are in the index */
 	uint32_t lines; /* of these, by LF */
@@ -85,21 +87,58 @@ ZA_AVX2 static inline struct block look_avx2(const uint8_t *at, const struct za_
 }
 #endif
 
-/* A block that is not as usual, as far as it is inside: false, if it is not plain either. */
-static bool look_closely(struct csv_work *work, size_t at, size_t bytes)
+/* For each bit, whether there is an odd number of bits up to it. */
+static inline uint64_t odd_up_to(uint64_t bits)
+{
+	for (uint32_t i = 1; i < 64; i *= 2)
+		bits ^= bits << i;
+	return bits;
+}
+
+/* Takes ends within quotes off. A quote must begin a value, or end one: what is between two then has
+ * none, doubled or not. */
+static bool look_at_quotes(struct csv_work *work, struct block *block, const uint8_t *at,
+			   uint64_t quotes, uint64_t returns)
+{
+	uint64_t within = odd_up_to(quotes) ^ (work->in_quotes ? UINT64_MAX : 0);
+	uint64_t opening = quotes & within, closing = quotes & ~within;
+	uint8_t before = at > work->data ? at[-1] : '\n', behind = at[BLOCK];
+	bool at_begin = before == '\n' || before == work->csv->delimiter;
+	bool at_end = behind == '\n' || behind == '\r' || behind == work->csv->delimiter;
+
+	if (block->lines & within)
+		return false;
+	block->ends &= ~within;
+	if (opening & ~(block->ends << 1 | at_begin))
+		return false;
+	if (closing & ~((block->ends | returns) >> 1 | (uint64_t)at_end << 63))
+		return false;
+	work->in_quotes = within >> 63;
+	work->quotes = true;
+	return true;
+}
+
+/* A block that has something unusual: false, if that is not plain. */
+static bool look_closely(struct csv_work *work, struct block *block, size_t at, uint64_t inside)
 {
 	const uint8_t *data = work->data + at;
+	uint64_t quotes = 0, returns = 0;
 
-	for (size_t i = 0; i < bytes; i++) {
-		if (work->csv->quote && data[i] == work->csv->quote)
-			return false;
-		work->high |= data[i] >= 0x80;
-		if (data[i] == '\r') {
-			work->returns = true;
-			if (data[i + 1] != '\n') /* it may be in the next block, or in the slack */
-				return false;
-		}
+	for (uint32_t i = 0; i < BLOCK; i += 16) {
+		za_bytes16 v = za_load16(data + i);
+
+		returns |= (uint64_t)za_equal16(v, '\r') << i;
+		quotes |= (uint64_t)za_equal16(v, work->csv->quote) << i;
+		work->high |= za_high16(v);
 	}
+	returns &= inside;
+	for (uint64_t each = returns; each; each &= each - 1)
+		if (data[__builtin_ctzll(each) + 1] != '\n') /* perhaps in the next block */
+			return false;
+	work->returns |= returns != 0;
+	quotes = work->csv->quote ? quotes & inside : 0;
+	if (quotes || work->in_quotes)
+		return look_at_quotes(work, block, data, quotes, returns);
 	return true;
 }
 
@@ -115,10 +154,12 @@ static inline __attribute__((always_inline)) size_t index_by(struct csv_work *wo
 		size_t bytes = len - at < BLOCK ? len - at : BLOCK;
 		uint64_t inside = UINT64_MAX >> (BLOCK - bytes);
 
-		if (block.odd && !look_closely(work, at, bytes))
+		block.lines &= inside;
+		block.ends &= inside;
+		if ((block.odd || work->in_quotes) && !look_closely(work, &block, at, inside))
 			return SIZE_MAX;
-		work->lines += (uint32_t)__builtin_popcountll(block.lines & inside);
-		for (uint64_t each = block.ends & inside; each; each &= each - 1)
+		work->lines += (uint32_t)__builtin_popcountll(block.lines);
+		for (uint64_t each = block.ends; each; each &= each - 1)
 			work->next[++n] = (uint32_t)(at + (size_t)__builtin_ctzll(each) + 1);
 	}
 	work->n = n;
@@ -259,6 +300,10 @@ fill_kind(struct csv_work *work, struct za_grown *column, uint32_t rows, uint8_t
 
 		if (last && n && at[n - 1] == '\r')
 			n--;
+		if (work->quotes && n && *at == csv->quote) {
+			at++;
+			n -= 2;
+		}
 		if (is_null(csv, at, n))
 			good = za_put_null(column, work->rows + i);
 		else

@@ -144,6 +144,25 @@ def csv_of(rows, delimiter: str, end: str) -> bytes:
     return "".join(delimiter.join(row) + end for row in rows).encode()
 
 
+@st.composite
+def quoted(draw, rows, delimiter: str):
+    """Put quotes around all values, some, or those that need them; texts get what needs them."""
+    how = draw(st.sampled_from(["all", "some", "needed", "needed"]))
+    within = draw(st.sampled_from(["", delimiter, f"{delimiter}x" * 40]))
+    made = []
+    for row in rows:
+        values = [value + within if draw(st.integers(0, 20)) == 20 else value for value in row]
+        made.append(
+            [
+                f'"{value}"'
+                if how == "all" or delimiter in value or (how == "some" and draw(st.booleans()))
+                else value
+                for value in values
+            ]
+        )
+    return made
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     made=tables(),
@@ -154,7 +173,9 @@ def csv_of(rows, delimiter: str, end: str) -> bytes:
 )
 def test_csv_as_pyarrow_reads_it(made, delimiter, end, last, data):
     schema, rows = made
-    assume(not any(delimiter in value for row in rows for value in row))
+    if data.draw(st.booleans()):
+        rows = data.draw(quoted(rows[:40], delimiter))
+    assume(not any(delimiter in value for row in rows for value in row if value[:1] != '"'))
     text = csv_of(rows, delimiter, end)
     text = text if last else text.removesuffix(end.encode())
     wanted = data.draw(st.permutations(range(len(schema))))[: data.draw(st.integers(1, 5))]
@@ -194,7 +215,18 @@ def test_plain_csv_is_not_refused(kind):
 @pytest.mark.parametrize(
     "text",
     [
-        b'1,"x"\n',
+        b'1,"x""y"\n',
+        b'1,"x" \n',
+        b'1, "x"\n',
+        b'1,"x"y\n',
+        b'1,x"y"\n',
+        b'1,"x\n',
+        b'1,x"\n',
+        b'1,"\n',
+        b'1,"x\ny"\n',
+        b'1,"' + b"x" * 64 + b'\n2,y"\n',
+        b'1,"' + b"x" * 59 + b'"y\n',
+        b'1,"' + b"x" * 60 + b'"y\n',
         b"1,x,2\n",
         b"1\n",
         b"1,x\n\n2,y\n",
@@ -219,6 +251,19 @@ def test_what_is_null_is_not_put_where_there_may_be_none():
     assert reader.read(pa.py_buffer(b"1,x\n")) is not None
     assert reader.read(pa.py_buffer(b",x\n")) is None
     assert _plain.csv(schema, ["b"], ",", '"', NULLS).read(pa.py_buffer(b"x\n")) is None
+
+
+@pytest.mark.parametrize("before", range(60, 70))
+@pytest.mark.parametrize("within", [0, 1, 50, 64, 65, 200])
+def test_quotes_about_the_edge_of_a_block(before, within):
+    schema = pa.schema([("a", pa.string()), ("b", pa.string())])
+    rows = [("x" * before, "y," * within), ("z", ""), (",", "1")]
+    text = "".join(f'{a},"{b}"\n' if a != "," else f'"{a}",{b}\r\n' for a, b in rows).encode()
+    reader = _plain.csv(schema, schema.names, ",", '"', [])
+    for repeated in (text, text * 10):
+        batch = reader.read(pa.py_buffer(repeated))
+        assert [tuple(row.values()) for row in batch.to_pylist()[:3]] == rows
+        assert batch.num_rows == 3 * (len(repeated) // len(text))
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 64, 1000])
@@ -420,6 +465,7 @@ UNESCAPED = TEXTS.map(lambda text: text.replace("\\", ""))
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.binary()], ids=str)
+@settings(deadline=None)
 @given(
     texts=st.lists(
         st.lists(st.one_of(st.sampled_from(ESCAPES).map("\\{}".format), UNESCAPED), max_size=6).map(
@@ -475,7 +521,7 @@ def test_doubles_come_back(value):
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 def test_what_is_never_plain_is_seldom_tried(form):
     schema = pa.schema([("a", pa.string())])
-    plain, odd = (b"x\n", b'"x"\n') if form == "csv" else (b'{"a":"x"}\n', b'{"a":"x"}}\n')
+    plain, odd = (b"x\n", b'"x""y"\n') if form == "csv" else (b'{"a":"x"}\n', b'{"a":"x"}}\n')
     reader = (
         _plain.csv(schema, ["a"], ",", '"', [])
         if form == "csv"

@@ -336,6 +336,8 @@ def plain_texts() -> dict[str, bytes]:
         "csv-one": plain([(STRING, 0, 0, 0)], "one\ntwo\n\nthree", values=1),
         "csv-not-ascii": plain(numbers, "1,2,жизнь\n3,4,\U0001f600\n5,6,ж\n"),
         "csv-not-utf8": plain(numbers, b"1,2,\xff\n"),
+        "csv-quoted": plain(numbers, '"1",2,"x,y"\r\n-3,"1e-7",""\n', repeat=9, half=70),
+        "csv-quotes-within": plain(numbers, '1,2,"x""y"\n'),
         "csv-long": plain(numbers, "1,2," + "y" * 300 + "\n", half=100, repeat=3),
         "json": plain(numbers, '{"a": 1, "b": 2.5, "name": "x"}\n{"a": null, "name": ""}\n{}\n'),
         "json-many": plain(numbers, '{"a":1,"b":-0.5,"name":"a text of more than twelve"}\n',

@@ -70,10 +70,10 @@ class Csv(Text):
 
     Notes
     -----
-    Text without quotes is read in the core, if its columns are integers, floats, booleans,
-    timestamps, ``date32``, text or binary and in the usual form; all else by `pyarrow.csv`, to the
-    same columns. ``string_view`` is what Polars and DuckDB take as it is. Format: RFC 4180, but
-    lines may end with LF alone.
+    Columns of numbers, booleans, timestamps, ``date32``, text and binary are read in the core where
+    rows are in the usual form; all else is read by `pyarrow.csv`, to the same columns.
+    ``string_view`` is what Polars and DuckDB take as it is. Format: RFC 4180, but lines may end
+    with LF alone.
     """
 
     def __init__(
