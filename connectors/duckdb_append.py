@@ -30,7 +30,6 @@ from zcrx_arrow.connectors.duckdb_progress import (
 )
 from zcrx_arrow.connectors.duckdb_pull import (
     Came,
-    Claim,
     Puller,
     check_types,
     duckdb,
@@ -38,6 +37,7 @@ from zcrx_arrow.connectors.duckdb_pull import (
     quoted,
     working,
 )
+from zcrx_arrow.connectors.reading import Reading
 from zcrx_arrow.connectors.rolling_signals import Deferral
 from zcrx_arrow.errors import AreaExhaustedError, ConfigError
 from zcrx_arrow.source import Source
@@ -310,8 +310,9 @@ def append(
         do not fit the table.
     ZcrxError
         EEXIST, if the feed was appended before, and `resume` does not say what to do; EBUSY, if
-        something else of this connector reads the source or appends to the feed; ENODATA: a gap;
-        EPROTO, if positions go back; and what the source raises. What came before is committed.
+        another connector or query reads the source, or something else appends to the feed;
+        ENODATA: a gap; EPROTO, if positions go back; and what the source raises. What came before
+        is committed.
     duckdb.Error
         If a transaction fails: a value that the table's type cannot take, a constraint, a full
         disk. Its rows are not in the table, and the stored positions are before them.
@@ -333,13 +334,13 @@ def append(
         create=create,
         positions=positions,
     )
-    claim = Claim(source, "append()")
-    claim.take()
+    reading = Reading(source, step="append", what="append()", again=True)
+    turn = reading.begin()
     try:
         with working():
             return _append(source, database, table, columns, options, on_commit)
     finally:
-        claim.release()
+        reading.end(turn)
 
 
 def _append(

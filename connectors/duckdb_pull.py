@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of the DuckDB connector share: who pulls a source, and names in SQL."""
+"""What the parts of the DuckDB connector share: how a source is pulled, and names in SQL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MAJOR",
     "Came",
-    "Claim",
     "Puller",
     "check_free",
     "check_names",
@@ -143,57 +142,6 @@ class Puller:
     def _iterated(self, wait_ns: int) -> pa.RecordBatch | Came:  # noqa: ARG002 - it cannot
         batch = next(self._iterator, None)
         return Came.END if batch is None else batch
-
-
-class Claim:
-    """
-    The right to pull a source: one reader of this connector has it at a time.
-
-    Counted, so that a reader may take it again. Every method may be called from any thread.
-
-    Parameters
-    ----------
-    source : Source or Replay
-    what : str
-        Names the reader in errors.
-    """
-
-    # A collected query gives back its claim wherever its thread was, perhaps in here.
-    _lock: Final = threading.RLock()
-    _readers: Final[dict[int, Claim]] = {}
-
-    def __init__(self, source: Any, what: str) -> None:
-        self._source, self.what, self._count = source, what, 0
-
-    def take(self) -> None:
-        """
-        Take it.
-
-        Raises
-        ------
-        ZcrxError
-            EBUSY, if another reader has it; EBADF, if the source was closed.
-        """
-        if getattr(self._source, "closed", False) is True:
-            raise ZcrxError(errno.EBADF, f"{self._source!r} is closed", step=self.what)
-        with Claim._lock:
-            self._count += 1  # first, so that it does not end meanwhile
-            other = Claim._readers.setdefault(id(self._source), self)
-            if other is not self:
-                self._count -= 1
-                raise ZcrxError(
-                    errno.EBUSY,
-                    f"{self._source!r} is being read by {other.what}; each row comes once",
-                    step=self.what,
-                    remedy="End that one first, or give each reader a source of its own.",
-                )
-
-    def release(self) -> None:
-        """Give it back, as often as it was taken."""
-        with Claim._lock:
-            self._count -= 1
-            if not self._count:
-                del Claim._readers[id(self._source)]
 
 
 def quoted(name: str) -> str:

@@ -33,7 +33,6 @@ from zcrx_arrow.connectors.duckdb_positions import Position, position, positions
 from zcrx_arrow.connectors.duckdb_pull import (
     MAJOR,
     Came,
-    Claim,
     Puller,
     check_free,
     check_types,
@@ -69,8 +68,7 @@ class _Feed:
 
     def __init__(self, source: Any, schema: pa.Schema, *, again: bool) -> None:
         self.source, self.schema = source, schema
-        self.reading = Reading(source, again=again, step="register")
-        self.claim = Claim(source, "a query over register()")
+        self.reading = Reading(source, step="register", what="a query over register()", again=again)
         self.lock = threading.RLock()  # a query may be collected, and end, during another's step
         self.running = self.latest = self.interrupted = 0
         self.ended = self.closed = False
@@ -97,7 +95,7 @@ class _Feed:
                 self.running -= 1
                 if query == self.latest:
                     self._select(None)
-            self.claim.release()
+            self.reading.end(query)
 
     def _begin(self) -> int:
         if self.ended:
@@ -108,17 +106,13 @@ class _Feed:
                 remedy="Collect what you need in one scan; for a self-join, materialize the feed "
                 "in a CTE first.",
             )
-        self.claim.take()
-        try:
-            query = self.reading.begin()  # from here on an earlier query pulls no more
-        except BaseException:
-            self.claim.release()
-            raise
+        with self.lock:
+            if self._puller is None:
+                self._puller = Puller(self.source)
+        query = self.reading.begin()  # from here on an earlier query pulls no more
         with self.lock:
             self.running += 1
             self.latest = query
-            if self._puller is None:
-                self._puller = Puller(self.source)
         return query
 
     def _select(self, columns: list[str] | None) -> None:
@@ -273,10 +267,10 @@ def register(
     source : Source or Replay
         Stays open, and the caller's. Rows of a batch that a ``limit`` cuts off are gone.
     again : bool
-        Whether a second query may go on where the first has stopped; one that is still running
-        then ends with an error before its next batch. Else the second one is refused, since it
-        would see other rows than the first. A statement that names the feed twice has two scans,
-        which count as two queries.
+        Whether a query may go on where an earlier one, of this or another connector, has stopped;
+        one over this name that is still running then ends with an error before its next batch.
+        Else it is refused, since it would see other rows than the first. A statement that names
+        the feed twice has two scans, which count as two queries.
 
     Returns
     -------

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from zcrx_arrow._closing import Closing
 from zcrx_arrow.config import Duration, Size, nanoseconds, one_of, parse_size, whole
-from zcrx_arrow.connectors.duckdb_pull import Came, Claim, Puller, leaving, working
+from zcrx_arrow.connectors.duckdb_pull import Came, Puller, leaving, working
 from zcrx_arrow.connectors.duckdb_query import Query, moment
+from zcrx_arrow.connectors.reading import Reading
 from zcrx_arrow.connectors.window_rows import Budget
 from zcrx_arrow.connectors.window_times import (
     ByRows,
@@ -192,7 +193,7 @@ class _Work:
     def __init__(self, source: Any, query: Query, shape: ByRows | ByTime, budget: Budget) -> None:
         self._source, self.query, self._shape, self._budget = source, query, shape, budget
         self.schema = source.schema
-        self._claim = Claim(source, "windows()")
+        self._reading = Reading(source, step="windows", what="windows()", again=True)
         self._clock = _Clock()
         self._counts = WindowStats()
         self.left = Strays()
@@ -207,7 +208,7 @@ class _Work:
         )
 
     def run(self) -> Any:
-        self._claim.take()
+        turn = self._reading.begin()
         try:
             for closed in self._closings():
                 window = self._result(closed)
@@ -218,7 +219,7 @@ class _Work:
                 self.left = self._shape.left()
                 self._count(self.left)
         finally:
-            self._claim.release()
+            self._reading.end(turn)
             self.query.close()
 
     def _closings(self) -> Iterator[Closed]:
@@ -388,7 +389,7 @@ def windows(
         Before anything is pulled: an option cannot work, DuckDB has no type for a column, the text
         does not fit the schema.
     ZcrxError
-        While iterating: EBUSY, if something else of this connector reads the source; ENOBUFS,
+        While iterating: EBUSY, if another connector or query reads the source; ENOBUFS,
         beyond `max_rows` or `max_bytes`; ERANGE, a stray with ``late="error"``, or too many empty
         windows; what the source raises. The rows of open windows are gone then.
     duckdb.Error

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import json
 import socket
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,8 @@ from zcrx_arrow._closing import Closing
 from zcrx_arrow.address import Address, parse_address
 from zcrx_arrow.config import whole
 from zcrx_arrow.connectors.measures import MEASURES, Measure, Watched, named, values
+from zcrx_arrow.connectors.scrapes import ERRORS, TEXT_ERRORS, Scrapes
+from zcrx_arrow.connectors.snapshots import PATH, Snapshot, as_document
 from zcrx_arrow.errors import ConfigError, ZcrxError
 
 try:
@@ -47,6 +51,7 @@ __all__ = ["MetricsServer", "SourceCollector", "serve_metrics"]
 _LABELS: Final = ("source", "transport")
 _OF_CONNECTION: Final = "zcrx_arrow_connection_received_bytes"
 _MOST: Final = 100_000
+_TOLD: Final = 256
 
 
 class SourceCollector(Collector):
@@ -74,7 +79,7 @@ class SourceCollector(Collector):
     """
 
     def __init__(self, sources: Any = (), *, connections: int = 0) -> None:
-        self._watched = Watched()
+        self._watched, self._scrapes = Watched(), Scrapes()
         self._connections = whole(connections, "connections", 0, _MOST)
         self._watched.add(named(sources))
 
@@ -85,50 +90,78 @@ class SourceCollector(Collector):
     def remove(self, sources: Any) -> None:
         """Watch them no more: a mapping by its names, others whatever they were called."""
         given = named(sources)
-        if isinstance(sources, Mapping):
-            self._watched.remove(given)
-            return
-        ids = set(map(id, given.values()))
-        self._watched.remove([name for name, each in self._watched.items() if id(each) in ids])
+        names = list(given)
+        if not isinstance(sources, Mapping):
+            ids = set(map(id, given.values()))
+            names = [name for name, each in self._watched.items() if id(each) in ids]
+        self._watched.remove(names)
+        for name in names:
+            self._scrapes.forget(name)
 
     def describe(self) -> Iterator[Metric]:
         """Give the names, for a registry that looks for clashes."""
         yield InfoMetricFamily("zcrx_arrow_source", _TEXT_INFO)
+        yield CounterMetricFamily(ERRORS, TEXT_ERRORS)
         yield from (_family(measure) for measure in MEASURES)
 
     def collect(self) -> Iterator[Metric]:
-        """Read every source, once."""
+        """Read every source, once; one that raises is left out, and counted."""
         families: dict[str, Metric] = {}
         info = InfoMetricFamily("zcrx_arrow_source", _TEXT_INFO, labels=["source"])
-        for name, source in self._watched.items():
-            transport = getattr(source, "transport", "")
-            info.add_metric([name], _info(source, transport))
-            for measure, value in values(source):
-                family = families.setdefault(measure.openmetrics, _family(measure))
-                family.add_metric([name, transport], value)  # type: ignore[attr-defined]
-        yield info
-        yield from families.values()
-        if self._connections:
-            yield self._of_connections()
-
-    def _of_connections(self) -> Metric:
-        family = CounterMetricFamily(
+        errors = CounterMetricFamily(ERRORS, TEXT_ERRORS, labels=["source"])
+        connections = CounterMetricFamily(
             _OF_CONNECTION,
             "Received from the oldest open connections.",
             labels=[*_LABELS, "connection", "peer"],
             unit="bytes",
         )
         for name, source in self._watched.items():
-            ask = getattr(source, "connections", None)
-            if ask is None:
+            read = self._scrapes.attempt(name, partial(_Read, source, self._connections))
+            errors.add_metric([name], self._scrapes.errors(name))
+            if read is None:
                 continue
-            # Not its times: without pandas, Python has no nanoseconds.
-            table = ask().select(["id", "peer", "close_reason", "bytes"])
-            rows = [row for row in table.to_pylist() if row["close_reason"] is None]
-            for row in rows[: self._connections]:
-                labels = [name, source.transport, str(row["id"]), row["peer"] or ""]
-                family.add_metric(labels, row["bytes"])
-        return family
+            info.add_metric([name], read.info)
+            for measure, value in read.values:
+                family = families.setdefault(measure.openmetrics, _family(measure))
+                family.add_metric([name, read.transport], value)  # type: ignore[attr-defined]
+            for number, peer, count in read.connections:
+                connections.add_metric([name, read.transport, number, peer], count)
+        yield info
+        yield errors
+        yield from families.values()
+        if self._connections:
+            yield connections
+
+    def snapshots(self, most: int) -> list[Snapshot]:
+        """Look at live sources, and so many of their connections; one that raises is left out."""
+        found = (
+            self._scrapes.attempt(name, partial(Snapshot.of, name, source, most))
+            for name, source in self._watched.items()
+            if hasattr(source, "area_map")
+        )
+        return [each for each in found if each is not None]
+
+
+class _Read:
+    """What is told of a source at a moment."""
+
+    def __init__(self, source: Any, connections: int) -> None:
+        self.transport = getattr(source, "transport", "")
+        self.info = _info(source, self.transport)
+        self.values = list(values(source))
+        self.connections = list(_oldest(source, connections)) if connections else []
+
+
+def _oldest(source: Any, most: int) -> Iterator[tuple[str, str, int]]:
+    """Give number, peer and bytes of the oldest open connections."""
+    ask = getattr(source, "connections", None)
+    if ask is None:
+        return
+    # Not its times: without pandas, Python has no nanoseconds.
+    table = ask().select(["id", "peer", "close_reason", "bytes"])
+    rows = [row for row in table.to_pylist() if row["close_reason"] is None]
+    for row in rows[:most]:
+        yield str(row["id"]), row["peer"] or "", row["bytes"]
 
 
 _TEXT_INFO: Final = "What a source is."
@@ -193,6 +226,8 @@ def serve_metrics(
     """
     Answer HTTP requests, at any path, with the numbers of sources.
 
+    At ``/top.json`` with what ``zcrx-arrow top --of`` shows of them, as JSON.
+
     Parameters
     ----------
     sources, connections
@@ -201,7 +236,8 @@ def serve_metrics(
         Where to listen; port 0 takes a free one, see ``.address``.
     public : bool
         Whether it may be reached from other machines. The endpoint has no TLS and asks for no
-        password, and with `connections` it names peers; so that has to be said.
+        password, and with `connections` it names peers; so that has to be said. One of the
+        loopback names the peers of 256 connections at ``/top.json`` anyway.
 
     Returns
     -------
@@ -233,7 +269,23 @@ def serve_metrics(
             step="metrics",
             remedy="Take another port; 0 takes a free one.",
         ) from error
+    told = connections if public else max(connections, _TOLD)
+    server.set_app(_with_snapshots(server.get_app(), collector, told))
     return MetricsServer(collector, server, thread)
+
+
+def _with_snapshots(numbers: Any, collector: SourceCollector, most: int) -> Any:
+    """Make a WSGI application that also has the document for `top`."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ.get("PATH_INFO") != PATH:
+            return numbers(environ, start_response)
+        body = json.dumps(as_document(collector.snapshots(most))).encode()
+        head = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("200 OK", head)
+        return [body]
+
+    return answer
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from zcrx_arrow.connectors.measures import MEASURES, Measure, Watched, named, values
+from zcrx_arrow.connectors.scrapes import OTEL_ERRORS, TEXT_ERRORS, Scrapes
 
 try:
     from opentelemetry.metrics import (
@@ -50,7 +52,7 @@ class _Instruments:
     """
 
     def __init__(self, provider: MeterProvider) -> None:
-        self.watched = Watched()
+        self.watched, self.scrapes = Watched(), Scrapes()
         self._lock = threading.Lock()
         self._found: list[tuple[dict[Measure, float], dict[str, str]]] = []
         self._names: list[str] = []
@@ -58,6 +60,16 @@ class _Instruments:
         meter = provider.get_meter(_SCOPE, version("zcrx-arrow"))
         for measure in MEASURES:
             _make(meter, measure, self._callback(measure))
+        meter.create_observable_counter(
+            OTEL_ERRORS, [self._errors], unit="{error}", description=TEXT_ERRORS
+        )
+
+    def _errors(self, _options: CallbackOptions) -> list[Observation]:
+        self._read()
+        return [
+            Observation(self.scrapes.errors(name), {"zcrx_arrow.source": name})
+            for name, _ in self.watched.items()
+        ]
 
     def _callback(self, measure: Measure) -> Any:
         def observe(_options: CallbackOptions) -> list[Observation]:
@@ -70,16 +82,26 @@ class _Instruments:
         return observe
 
     def _read(self) -> list[tuple[dict[Measure, float], dict[str, str]]]:
-        """Read every source; once for the instruments that are asked right after each other."""
+        """
+        Read every source; once for the instruments that are asked right after each other.
+
+        One that raises is left out, and counted.
+        """
         with self._lock:
             watched = self.watched.items()
             names = [name for name, _ in watched]
             if names != self._names or time.monotonic() - self._at > _FRESH_S:
-                self._found = [
-                    (dict(values(source)), _attributes(name, source)) for name, source in watched
-                ]
+                found = (
+                    self.scrapes.attempt(name, partial(_readings, name, source))
+                    for name, source in watched
+                )
+                self._found = [each for each in found if each is not None]
                 self._names, self._at = names, time.monotonic()
             return self._found
+
+
+def _readings(name: str, source: Any) -> tuple[dict[Measure, float], dict[str, str]]:
+    return dict(values(source)), _attributes(name, source)
 
 
 def _attributes(name: str, source: Any) -> dict[str, str]:
@@ -109,14 +131,16 @@ class Instrumentation:
     Thread safety: every method may be called from any thread.
     """
 
-    def __init__(self, watched: Watched, sources: Mapping[str, Any]) -> None:
+    def __init__(self, instruments: _Instruments, sources: Mapping[str, Any]) -> None:
         """Not for users: see `instrument`."""
-        self._watched, self._names = watched, list(sources)
+        self._instruments, self._names = instruments, list(sources)
 
     def uninstrument(self) -> None:
         """Observe them no more, and let go of them. Idempotent."""
         names, self._names = self._names, []
-        self._watched.remove(names)
+        self._instruments.watched.remove(names)
+        for name in names:
+            self._instruments.scrapes.forget(name)
 
     def __enter__(self) -> Self:
         """Use it in a ``with`` statement."""
@@ -163,4 +187,4 @@ def instrument(
         if ours is None:
             ours = _instruments[provider] = _Instruments(provider)
     ours.watched.add(found)
-    return Instrumentation(ours.watched, found)
+    return Instrumentation(ours, found)

@@ -12,6 +12,7 @@ many rows are wanted, and must honour all of them, since Polars does not look ag
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ except ImportError as error:  # pragma: no cover - said to the user
     raise ImportError("this connector needs Polars: pip install 'zcrx-arrow[polars]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["iter_frames", "scan"]
 
@@ -65,8 +66,8 @@ def scan(source: Any, *, again: bool = False) -> pl.LazyFrame:
     source : Source or Replay
         Stays open, and the caller's. Rows of a batch that a ``head`` cuts off are gone.
     again : bool
-        Whether a second query may go on where the first has stopped. Else it is refused, since it
-        would see other rows than the first.
+        Whether a query may go on where an earlier one, of this or another connector, has stopped.
+        Else it is refused, since it would see other rows than the first.
 
     Returns
     -------
@@ -77,18 +78,24 @@ def scan(source: Any, *, again: bool = False) -> pl.LazyFrame:
     UnsupportedError
         If Polars has no type for a column; before anything is pulled.
     ZcrxError
-        From the query: if the source was read already, or fails.
+        From the query: if the source was read already, is being read by another connector (EBUSY)
+        or was closed (EBADF), or fails.
     """
     schema = _schema_of(source.schema)
-    reading = Reading(source, again=again, step="scan")
+    reading = Reading(source, step="scan", what="a query over scan()", again=again)
 
     def pull(
         columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
         query = reading.begin()
-        for frame in _pull(source, columns, predicate, n_rows):
-            yield frame
-            reading.check(query)
+        try:
+            mine = partial(reading.is_latest, query)
+            for frame in _pull(source, columns, predicate, n_rows, mine):
+                reading.pause(query)  # what was pulled before a later query began is in order
+                yield frame
+                reading.check(query)
+        finally:
+            reading.end(query)
 
     return register_io_source(pull, schema=schema, explain_name="zcrx-arrow")
 
@@ -116,25 +123,32 @@ def _frame(data: Any) -> pl.DataFrame:
     return frame
 
 
+def _only(frame: pl.DataFrame, columns: list[str] | None) -> pl.DataFrame:
+    # Not by select(), which is a query with all that belongs to one.
+    return frame if columns is None or frame.columns == columns else frame[columns]
+
+
 def _pull(
-    source: Any, columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None
+    source: Any,
+    columns: list[str] | None,
+    predicate: pl.Expr | None,
+    n_rows: int | None,
+    mine: Callable[[], bool],
 ) -> Iterator[pl.DataFrame]:
     needed = columns
     if columns is not None and predicate is not None:
         needed = columns + [name for name in predicate.meta.root_names() if name not in columns]
     left = n_rows
-    with Selected(source, needed) as batches:
+    with Selected(source, needed, mine) as batches:
         while left is None or left > 0:
             batch = next(batches, None)
             if batch is None:
                 return
-            frame = _frame(batch)
+            frame = _only(_frame(batch), needed)
             del batch
-            if needed is not None:
-                frame = frame.select(needed)
             if predicate is not None:
                 frame = frame.filter(predicate)
             if left is not None:
                 frame = frame.head(left)
                 left -= frame.height
-            yield frame if columns is None else frame.select(columns)
+            yield _only(frame, columns)

@@ -142,20 +142,9 @@ class _Puller:
 
     def __init__(self, source: Source, ranges: Ranges) -> None:
         self._source, self._ranges = source, ranges
-        self._decoded = isinstance(source, DecodedSource)
-        if isinstance(source, DecodedSource):
-            self._watch(source)
-
-    def _watch(self, source: DecodedSource) -> None:
-        """Look at batches before the decoder does: its rows may not say where they are from."""
-        pipeline: Any = source._pipeline  # noqa: SLF001 - of this package
-        feed = pipeline.feed
-
-        def watched(raw: Any) -> Any:
-            self._ranges.add_raw(raw)
-            return feed(raw)
-
-        pipeline.feed = watched
+        self._decoded = source if isinstance(source, DecodedSource) else None
+        if self._decoded is not None:
+            self._decoded.watch(ranges.add_raw)  # decoded rows may not say where they are from
 
     def pull(self, timeout: float) -> list[pa.RecordBatch] | None:
         """Give what comes in time; None: the feed has ended."""
@@ -165,16 +154,11 @@ class _Puller:
             return []
         if batch is None:
             return None
-        if not self._decoded:
-            self._ranges.add_batch(batch)
-        return [batch, *self._rest()]
-
-    def _rest(self) -> Iterator[pa.RecordBatch]:
-        """Give the other batches that were decoded with one, so that ranges stay with rows."""
-        while getattr(self._source, "_ready", None):
-            batch = self._source.next_batch(0)
-            if batch is not None:
-                yield batch
+        if self._decoded is not None:
+            # All that was decoded with it, so that ranges stay with rows.
+            return [batch, *self._decoded.take_decoded()]
+        self._ranges.add_batch(batch)
+        return [batch]
 
 
 class ReceiverActor:
@@ -212,9 +196,7 @@ class ReceiverActor:
         """Open the source."""
         source = self._source = self._receiver.open()
         self._feed = self._blocks(source)
-        schema: pa.Schema | None = source._raw_schema  # noqa: SLF001 - of this package
-        if isinstance(source, DecodedSource):
-            schema = source._pipeline.schema  # noqa: SLF001 - `source.schema` may wait for rows
+        schema = source.known_schema if isinstance(source, DecodedSource) else source.schema
         return Opened(
             source.address,
             ray.get_runtime_context().get_node_id(),
@@ -264,6 +246,9 @@ class ReceiverActor:
         self._stopping = True
         if self._source is not None:
             self._source.close()
+
+    def beat(self) -> None:
+        """Answer."""
 
     def report(self) -> tuple[Counts, Any]:
         """Give counts, and the source's metrics."""

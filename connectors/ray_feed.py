@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from zcrx_arrow.address import parse_address
 from zcrx_arrow.config import parse_duration
 from zcrx_arrow.connectors.ray_actor import GROUP, Note, Opened, ReceiverActor, Resumed
+from zcrx_arrow.connectors.ray_pulse import ENDS_S, Pulse
 from zcrx_arrow.errors import ZcrxError
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ class Settings:
     backlog: int
     restart: Restart | None
     start_timeout: float
+    answer_timeout: float | None
     tell: Callable[[Death | Gap | Lost], None]
 
 
@@ -221,6 +223,7 @@ class Feed:
         self.awaits: Any = None
         """What `ray.wait` shall wait for; None while there is no actor."""
         self.actor: Any = None
+        self._pulse: Pulse | None = None
         self._target = min(settings.target, receiver.area_bytes // 4)
         self._depth = min(max(_SHALLOW, settings.backlog // self._target), _DEEP)
         self.deadline = self._due = 0.0
@@ -279,6 +282,8 @@ class Feed:
         assert self.opened is not None  # noqa: S101 - for mypy
         self.receiver = self.receiver.at_port(parse_address(self.opened.address)[1])
         self._clear()
+        if self._settings.answer_timeout is not None:
+            self._pulse = Pulse(self.actor, self._settings.answer_timeout)
         for _ in range(self._depth):
             self.ask()
         self._aim()
@@ -294,8 +299,12 @@ class Feed:
         return bool(self._asked or self._early)
 
     def look(self, now: float) -> None:
-        """Start it again if that is due; give up what takes too long to start."""
+        """Start it again if that is due; give up what takes too long to start, or hangs."""
         if self.ended:
+            return
+        if self._pulse is not None and self._pulse.hangs(now) and not self._left():
+            timeout = self._settings.answer_timeout
+            self._died(f"it has not answered for {timeout:g} s", ends=ENDS_S)
             return
         try:
             if self.awaits is None and now >= self._due:
@@ -304,6 +313,18 @@ class Feed:
                 raise self.late()
         except ZcrxError as error:
             self._died(str(error))
+
+    def _left(self) -> bool:
+        """Whether there are blocks to be taken that it has handed over before it began to hang."""
+        if self._asked:
+            notes = [note for _, note in self._asked]
+            ready, _ = ray.wait(notes, num_returns=len(notes), timeout=0, fetch_local=False)
+            for each in list(self._asked):
+                if each[1] in ready:
+                    with suppress(RayError):
+                        self._sort_in(each)
+        self._aim()
+        return self._expected in self._early
 
     def late(self) -> ZcrxError:
         """Make the error for an actor that does not start."""
@@ -448,8 +469,8 @@ class Feed:
 
     # --- ending ------------------------------------------------------------------------------
 
-    def _died(self, reason: str) -> None:
-        """Report a failure, and see whether it is to be started again."""
+    def _died(self, reason: str, *, ends: float = 0.0) -> None:
+        """Report a failure; see whether it is to be started again, in `ends` seconds at least."""
         now = time.monotonic()
         before = self._death
         if before is None or self._running:
@@ -470,9 +491,9 @@ class Feed:
         try:
             self._settings.tell(self._death)
         finally:  # whatever a callback raises, it is not started again where it must not be
-            self._schedule(now)
+            self._schedule(now, ends)
 
-    def _schedule(self, now: float) -> None:
+    def _schedule(self, now: float, ends: float) -> None:
         assert self._death is not None  # noqa: S101 - see _died
         restart = self._settings.restart
         if restart is None:
@@ -485,7 +506,7 @@ class Feed:
             self.ended = True
             raise FeedDiedError(self._death, f"it was started again {restart.max_restarts} times")
         self.generation += 1
-        self._due = now + restart.delay(len(self._failures))
+        self._due = now + max(ends, restart.delay(len(self._failures)))
 
     def _tell(self, gap: Gap) -> None:
         log.warning("%s", gap)
@@ -508,7 +529,7 @@ class Feed:
         """End the actor's process."""
         if self.actor is not None:
             ray.kill(self.actor)
-        self.actor = self.awaits = None
+        self.actor = self.awaits = self._pulse = None
         self._clear()
 
 

@@ -64,6 +64,7 @@ def stream(
     on_death: OnDeath = "fail",
     on_event: Callable[[Event], None] | None = None,
     start_timeout: Duration = "60 s",
+    answer_timeout: Duration | None = "30 s",
 ) -> Stream:
     """
     Receive on nodes of a Ray cluster, and give micro-batches as they come.
@@ -82,13 +83,17 @@ def stream(
         a block of a slow feed counts as a whole one; at least 2 blocks, at most 256. Beyond, it
         pulls nothing, its queue fills, the TCP windows close and the peers wait.
     on_death : {"fail", "restart"} or Restart
-        What is done when an actor, its node or its source fails: a `FeedDiedError`, or it is
-        started again.
+        What is done when an actor, its node or its source fails, or an actor hangs: a
+        `FeedDiedError`, or it is started again.
     on_event : callable, optional
         Called with each `Death`, `Gap` and `Lost`, by the thread that iterates. They are logged
         too, and kept in ``stream.events``.
     start_timeout : float or str
         For an actor to start and open its source.
+    answer_timeout : float or str, optional
+        An actor whose process has not answered for so long hangs: it is killed, and has failed.
+        Only the time in which somebody iterates counts. Blocks that it had handed over come first;
+        a new one starts when Ray has ended the old one, some 6 s later. None: never.
 
     Returns
     -------
@@ -112,6 +117,7 @@ def stream(
         on_death=on_death,
         on_event=on_event,
         start_timeout=start_timeout,
+        answer_timeout=answer_timeout,
     )
 
 

@@ -37,6 +37,7 @@ Event = Death | Gap | Lost
 _STEP_S: Final = 0.1
 _EVENTS: Final = 1000
 _ASK_S: Final = 10.0
+_LEAST_S: Final = 1.0
 _SHARE: Final = 0.5  # of the latency that a block may gather; the rest is for its way
 
 
@@ -79,6 +80,7 @@ class Stream(Closing):
         on_death: OnDeath,
         on_event: Callable[[Event], None] | None,
         start_timeout: Duration,
+        answer_timeout: Duration | None,
     ) -> None:
         """Not for users: see `stream`."""
         self._closed = True  # until something is open
@@ -94,6 +96,7 @@ class Stream(Closing):
             backlog=max(1, parse_size(backlog, "backlog")),
             restart=_policy(on_death),
             start_timeout=parse_duration(start_timeout, "start_timeout"),
+            answer_timeout=_patience(answer_timeout),
             tell=self._told.tell,
         )
         self._restarts = settings.restart is not None
@@ -340,6 +343,18 @@ def _policy(on_death: OnDeath) -> Restart | None:
     if on_death not in ("fail", "restart"):
         raise ConfigError(f"on_death={on_death!r} must be 'fail', 'restart' or a Restart")
     return Restart() if on_death == "restart" else None
+
+
+def _patience(answer_timeout: Duration | None) -> float | None:
+    if answer_timeout is None:
+        return None
+    seconds = parse_duration(answer_timeout, "answer_timeout")
+    if seconds < _LEAST_S:
+        raise ConfigError(
+            f"answer_timeout={answer_timeout!r} must be a second or more",
+            remedy="None never takes a receiver for one that hangs.",
+        )
+    return seconds
 
 
 def _checked(receivers: Iterable[Receiver], settings: Settings) -> list[Receiver]:

@@ -19,7 +19,7 @@ from zcrx_arrow.errors import FramingError, ZcrxError
 from zcrx_arrow.source import AGAIN, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zcrx_arrow._raw import RawBatch
     from zcrx_arrow._supervisor import Supervisor
@@ -51,6 +51,7 @@ class DecodedSource(Source):
         self._context = new_context(supervisor.address, self._dismiss, *_REJECTED)
         self._pipeline = stages.pipeline(self._context, self.transport, self._raw_schema)
         self._ready: deque[pa.RecordBatch] = deque()
+        self._look: Callable[[RawBatch], None] | None = None
         self._selected = False
         self._discarded = 0
         self._ended = False
@@ -89,6 +90,35 @@ class DecodedSource(Source):
     def decode_stats(self) -> DecodeStats:
         """Counters of the decoder."""
         return self._context.stats
+
+    # --- for connectors ----------------------------------------------------------------------
+
+    @property
+    def known_schema(self) -> pa.Schema | None:
+        """`schema`, without waiting; None: it takes the first rows to know."""
+        return self._pipeline.schema
+
+    def watch(self, look: Callable[[RawBatch], None]) -> None:
+        """
+        Have each batch of the core looked at before it is decoded, as rows may not say where from.
+
+        Parameters
+        ----------
+        look : callable
+            Called with it, in the thread that pulls; borrows it for the call. What it raises ends
+            the feed as what a decoder raises does. A second one replaces the first.
+        """
+        self._look = look
+
+    def take_decoded(self) -> list[pa.RecordBatch]:
+        """
+        Take what is decoded already, without waiting: the rest of what one batch of the core gave.
+
+        Any thread. Each batch goes to exactly one of those who take and pull.
+        """
+        with self._lock:
+            taken, self._ready = list(self._ready), deque()
+            return taken
 
     def _select(self, columns: list[str] | None) -> None:
         """
@@ -152,6 +182,8 @@ class DecodedSource(Source):
 
     def _decode(self, raw: RawBatch) -> None:
         try:
+            if self._look is not None:
+                self._look(raw)
             self._ready.extend(self._pipeline.feed(raw))
         except BaseException as error:
             # Its rows are gone, so going on as if nothing were missing is not offered.

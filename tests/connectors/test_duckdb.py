@@ -233,7 +233,7 @@ def test_a_second_query_is_refused(db):
         duckdb_source.register(db, "feed", source),
     ):
         assert db.sql("select key from feed limit 1").fetchall()
-        with pytest.raises(duckdb.Error, match="was read by a query before"):
+        with pytest.raises(duckdb.Error, match=r"was read by a query over register\(\) before"):
             db.sql("select key from feed limit 1").fetchall()
 
 

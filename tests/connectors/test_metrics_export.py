@@ -150,6 +150,64 @@ def test_several_sources_come_and_go(send):
         assert not samples(scrape(server))
 
 
+class Broken:
+    """A source that cannot be read, for a while."""
+
+    transport = "copy"
+
+    def __init__(self, source):
+        self.source, self.broken = source, True
+
+    def metrics(self):
+        if self.broken:
+            raise RuntimeError("not now")
+        return self.source.metrics()
+
+
+def scrape_warnings(caplog) -> list[str]:
+    return [
+        record.zcrx_error
+        for record in caplog.records
+        if getattr(record, "zcrx_event", None) == "scrape_failed"
+    ]
+
+
+def test_a_source_that_cannot_be_read_is_left_out(source, caplog):
+    broken, errors = Broken(source), "zcrx_arrow_scrape_errors_total"
+    with openmetrics.serve_metrics({"good": source, "bad": broken}, "127.0.0.1:0") as server:
+        for times in (1, 2, 3):
+            found = samples(scrape(server))
+            assert found["zcrx_arrow_rows_total", "good"] == 2
+            assert {name for name, each in found if each == "bad"} == {errors}
+            assert (found[errors, "bad"], found[errors, "good"]) == (times, 0)
+        assert scrape_warnings(caplog) == ["RuntimeError: not now"]
+        broken.broken = False
+        found = samples(scrape(server))
+        assert found["zcrx_arrow_rows_total", "bad"] == source.metrics().rows
+        assert found[errors, "bad"] == 3
+        broken.broken = True
+        scrape(server)
+        assert len(scrape_warnings(caplog)) == 2  # it had worked between
+        server.collector.remove({"bad": broken})
+        server.collector.add({"bad": broken})
+        assert samples(scrape(server))[errors, "bad"] == 1
+
+
+def test_connections_that_cannot_be_told_leave_the_others(source):
+    class Half(Broken):
+        def metrics(self):
+            return self.source.metrics()
+
+        def connections(self):
+            raise RuntimeError("not these")
+
+    both = {"good": source, "half": Half(source)}
+    with openmetrics.serve_metrics(both, "127.0.0.1:0", connections=3) as server:
+        found = samples(scrape(server))
+    assert found["zcrx_arrow_rows_total", "good"] == 2
+    assert ("zcrx_arrow_rows_total", "half") not in found
+
+
 def test_a_named_source_is_removed_by_itself(source):
     collector = openmetrics.SourceCollector({"a": source, "b": source})
     collector.remove({"b": source})
@@ -256,7 +314,8 @@ def test_instruments_tell_what_metrics_tell(source, meter):
     provider, collect = meter
     with otel_meter.instrument({"feed": source}, provider):
         found = collect()
-        assert len(found) == len(measures.MEASURES)
+        assert len(found) == len(measures.MEASURES) + 1
+        assert found["zcrx_arrow.scrape.errors", "feed"][0] == 0
         value, metric = found["zcrx_arrow.receive.io", "feed"]
         assert (value, metric.unit, metric.data.is_monotonic) == (29, "By", True)
         value, metric = found["zcrx_arrow.area.chunks", "feed"]
@@ -288,6 +347,22 @@ def test_instruments_are_made_once_and_sources_are_let_go(meter, caplog):
     gc.collect()
     assert seen() is None
     assert "already" not in caplog.text
+
+
+def test_instruments_leave_out_what_cannot_be_read(source, meter, caplog):
+    provider, collect = meter
+    broken = Broken(source)
+    with otel_meter.instrument({"good": source, "bad": broken}, provider):
+        for _ in range(2):
+            found = collect()
+            assert found["zcrx_arrow.rows", "good"][0] == 2
+            assert [name for name, each in found if each == "bad"] == ["zcrx_arrow.scrape.errors"]
+            value, metric = found["zcrx_arrow.scrape.errors", "bad"]
+            assert value >= 1
+            assert metric.data.is_monotonic
+        assert scrape_warnings(caplog) == ["RuntimeError: not now"]
+        broken.broken = False
+        assert eventually(lambda: ("zcrx_arrow.rows", "bad") in collect())
 
 
 def test_without_an_sdk_nothing_happens():

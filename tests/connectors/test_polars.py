@@ -128,7 +128,7 @@ def test_a_second_query_is_refused():
     source = zc.decode(rows(10).tobytes(), LAYOUT)
     lazy = polars_source.scan(source)
     assert lazy.select(pl.len()).collect().item() == 10
-    with pytest.raises(ZcrxError, match="was read by a query before"):
+    with pytest.raises(ZcrxError, match=r"was read by a query over scan\(\) before"):
         lazy.collect()
 
 

@@ -299,8 +299,8 @@ def test_rows_come_within_the_latency(cluster):
         thread.join()
     assert numbers == list(range(len(numbers)))
     assert batches < len(numbers) / 2, "rows were not gathered"
-    # The aim is 0.3 s; other work on this machine may hold up a batch, but not every one.
-    assert float(np.median(lags)) < 0.5
+    # The aim is 0.3 s; other work on this machine may hold up a batch, but not one in ten.
+    assert np.percentile(lags, 90) < 0.5
 
 
 @on_the_cluster
@@ -403,6 +403,72 @@ def test_an_actor_that_is_killed_is_started_again_and_the_gap_is_seen(cluster, h
     assert before[0] == 0
     assert behind[0] in peers["dies"].begins
     assert behind[0] >= before[-1] + 1 - 500  # a piece that was cut off is sent again
+
+
+@on_the_cluster
+def test_an_actor_that_hangs_is_killed_and_started_again(cluster):
+    """Stopped, it is there for Ray; what it had handed over is taken first."""
+    from zcrx_arrow.connectors import ray_source as rs
+
+    receivers = [
+        rs.Receiver(listen="127.0.0.1:0", name=name, node=node, framing=LINES)
+        for name, node in zip(("stays", "hangs"), cluster.nodes, strict=True)
+    ]
+    told, seen = [], Seen()
+    options = {"on_death": rs.Restart(max_restarts=1), "on_event": told.append}
+    with rs.stream(receivers, latency="0.1 s", answer_timeout="2 s", **options) as feeds:
+        peers = {name: Peer(feeds.addresses[name], pause=0.005) for name in ("stays", "hangs")}
+        address, pid = feeds.addresses["hangs"], feeds.pids["hangs"]
+        stopped, others, blocks = False, 0, []
+        for batch in feeds:
+            seen.add(batch)
+            blocks.append((batch.receiver, batch.generation))
+            if not stopped and seen.ends.get(("hangs", 0, 1), 0) > 300_000:
+                time.sleep(1.5)  # blocks pile up
+                made = feeds.reports()["hangs"][0].blocks
+                os.kill(pid, signal.SIGSTOP)
+                stopped = True
+            elif stopped and not told and batch.receiver == "hangs":
+                time.sleep(0.3)  # so that it is taken to hang before they are read
+            others += bool(stopped and not told and batch.receiver == "stays")
+            if blocks.count(("hangs", 1)) >= 3:
+                break
+        assert feeds.addresses["hangs"] == address
+        assert feeds.pids["hangs"] != pid
+        assert not alive(pid)
+        assert others > 3  # the other feed went on meanwhile
+        assert blocks.count(("hangs", 0)) >= made > 8
+    for peer in peers.values():
+        peer.end()
+    seen.check()
+    death, gap = told
+    assert death.reason == "it has not answered for 2 s"
+    assert (death.receiver, death.generation) == ("hangs", 0)
+    assert {key[2]: end for key, end in seen.ends.items() if key[:2] == ("hangs", 0)} == death.last
+    assert gap.last == death.last
+    assert [key for key in seen.numbers if key[0] == "stays"] == [("stays", 0, 1)]
+
+
+@on_the_cluster
+def test_an_actor_that_is_silent_does_not_hang(cluster):
+    """No row comes, or nobody looks: neither is taken for a process that has stopped."""
+    from zcrx_arrow.connectors import ray_source as rs
+
+    feed = rs.Receiver(listen="127.0.0.1:0", node=cluster.nodes[1], framing=LINES)
+    with rs.stream(feed, latency="0.1 s", answer_timeout="1 s") as feeds:
+        (address,), (pid,) = feeds.addresses.values(), feeds.pids.values()
+        with pytest.raises(TimeoutError):
+            feeds.next_batch("2.5 s")
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            feeds.next_batch("0.3 s")
+        time.sleep(2)  # not a moment of which the actor had to answer to somebody
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.2)
+        peer = Peer(address, 100)
+        assert feeds.next_batch("20 s").rows
+        assert not feeds.events
+    peer.end()
 
 
 @on_the_cluster

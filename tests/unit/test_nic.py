@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from tests.conftest import unavailable
 from tests.fake_nic import Died, FakeNic, State, default_table
 from zcrx_arrow.config import NicQueue
 from zcrx_arrow.errors import ConfigError, UnsupportedError, ZcrxError
+from zcrx_arrow.logs import JsonFormatter
 from zcrx_arrow.nic import checks, manage
-from zcrx_arrow.nic.journal import Journal
+from zcrx_arrow.nic.journal import Journal, process_mark
 from zcrx_arrow.nic.planning import Request, make_plan, spread
 from zcrx_arrow.nic.rules import parse, specification
 from zcrx_arrow.nic.state import Match, Rule
@@ -303,8 +305,6 @@ def test_another_process_is_named(journal):
     record = journal.read()
     living = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        from zcrx_arrow.nic.journal import process_mark
-
         text = journal.path.read_text().replace(record.owner, process_mark(living.pid))
         journal.path.write_text(text)
         with pytest.raises(ZcrxError, match=f"by process {living.pid}"):
@@ -542,6 +542,47 @@ def test_rules_that_others_add_stay(journal):
     back(device, journal)
     assert set(device.state.rules) == {place}
     assert "rx-ntuple-filter" in device.state.active
+
+
+def told(caplog) -> list[dict]:
+    """Give the fields of what was logged, as a program reads them."""
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    ordinary = ("time", "level", "logger", "message")
+    return [{name: each for name, each in line.items() if name not in ordinary} for line in lines]
+
+
+def test_what_was_done_is_logged_with_fields(journal, caplog):
+    caplog.set_level(logging.INFO, "zcrx_arrow")
+    device = new(active=frozenset())
+    record = ready(device, journal, port=9000, queues=[1])
+    flows = "; ".join(map(str, record.request.matches))
+    ready_now = {"event": "nic_ready", "source": "fake0", "queues": [1], "request": flows}
+    assert told(caplog) == [ready_now]
+    assert f"fake0: queue 1 ready for {flows}" in caplog.text
+    device.insert_rule(Match(4, 1), 0, None)
+    caplog.clear()
+    back(device, journal)
+    assert told(caplog) == [
+        {"event": "nic_feature_kept", "source": "fake0", "feature": "rx-ntuple-filter"},
+        {"event": "nic_set_back", "source": "fake0", "queues": [1]},
+    ]
+    assert caplog.records[0].filename == "change.py"
+
+
+def test_what_somebody_left_is_named_in_the_log(journal, caplog):
+    device = new()
+    record = ready(device, journal, port=9000, owned=True)
+    gone = process_mark(1).replace("1", "999999999", 1)
+    journal.path.write_text(journal.path.read_text().replace(record.owner, gone))
+    who = journal.read().who
+    ready(device, journal, port=9001, owned=True)
+    (left,) = [each for each in told(caplog) if each["event"] == "nic_left_behind"]
+    assert left == {
+        "event": "nic_left_behind",
+        "source": "fake0",
+        "owner": who,
+        "queues": list(record.queues),
+    }
 
 
 def test_a_journal_of_somebody_else(journal):

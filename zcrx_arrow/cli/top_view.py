@@ -4,8 +4,10 @@
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -22,9 +24,8 @@ from zcrx_arrow.cli.pictures import (
     size_picture,
     spark,
 )
-from zcrx_arrow.decoders import DecodeStats
 
-__all__ = ["TopView"]
+__all__ = ["Looked", "TopView"]
 
 _TREND: Final = 24
 _AREA_LINES: Final = 4
@@ -43,25 +44,56 @@ class _Moment:
     rows_of: dict[int, int] = field(default_factory=dict)
 
 
+class Decoded(Protocol):
+    """Counters of a decoder."""
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+
+
+class Looked(Protocol):
+    """A source, or one of another program, as far as it is shown."""
+
+    address: tuple[str, int]
+    transport: str
+    chunk_bytes: int
+
+    def metrics(self) -> zc.Metrics:
+        """Give counters and gauges."""
+
+    def connections(self) -> pa.Table:
+        """Give connections."""
+
+    def area_map(self) -> npt.NDArray[np.uint8]:
+        """Give what becomes of each chunk."""
+
+
 class TopView:
     """
     Rates, area, sizes and connections of a source.
 
     Parameters
     ----------
-    source : Source
+    source : Source, or one of another program
         What is looked at.
     stats : DecodeStats, optional
-        Of its decoder, if it has one.
+        Of its decoder, if it has one: what has ``rows``.
+    sizes : str
+        What is said of the sizes of batches.
     """
 
-    def __init__(self, source: zc.Source, stats: DecodeStats | None = None) -> None:
-        self._source, self._stats = source, stats
+    def __init__(
+        self, source: Looked, stats: Decoded | None = None, sizes: str = "rows a batch"
+    ) -> None:
+        self._source, self._stats, self._of_sizes = source, stats, sizes
         self._sizes = [0] * SIZES
         self._trends: dict[int, deque[float]] = {}
         self._before = self._now()
         self.width, self.height = 100, 40
         """Room, in characters."""
+        self.untold = 0
+        """Connections of which nothing is known but that there are some."""
 
     def begin(self) -> None:
         """Let time begin now, for the first rates."""
@@ -69,7 +101,11 @@ class TopView:
 
     def see(self, batch: pa.RecordBatch) -> None:
         """Count its size."""
-        self._sizes[size_bucket(batch.num_rows)] += 1
+        self.count(batch.num_rows, 1)
+
+    def count(self, rows: int, batches: int) -> None:
+        """Count batches of a size."""
+        self._sizes[size_bucket(rows)] += batches
 
     def render(self) -> Group:
         """Show this moment; rates are since the last call."""
@@ -81,7 +117,7 @@ class TopView:
         parts: list[RenderableType] = [
             Panel(_head(now, before, seconds), title=_title(self._source)),
             self._area(now.metrics),
-            Panel(size_picture(self._sizes), title="rows a batch", title_align="left"),
+            Panel(size_picture(self._sizes), title=self._of_sizes, title_align="left"),
             self._connections(connections, now, seconds),
         ]
         self._before = now
@@ -124,14 +160,15 @@ class TopView:
             table.add_row(
                 str(number),
                 Text(row["peer"] or "?"),
-                row["close_reason"] or "open",
+                Text(row["close_reason"] or "open"),
                 f"{rates[number] * 8e-9:.2f}" if shown else "",
                 *([f"{of_rows:,.0f}" if shown else ""] if counted else []),
                 human_bytes(row["bytes"]),
                 spark(self._trends[number], _TREND) if shown else "",
             )
-        if len(rows) > room:
-            table.caption = f"{room} of {len(rows):,} connections"
+        if len(rows) > room or self.untold:
+            shown_rows, all_rows = min(room, len(rows)), len(rows) + self.untold
+            table.caption = f"{shown_rows} of {all_rows:,} connections"
         return table
 
     def _follow(self, rates: dict[int, float]) -> None:
@@ -140,8 +177,9 @@ class TopView:
             self._trends[number].append(rate)
 
 
-def _title(source: zc.Source) -> str:
-    return f"{source.address[0]}:{source.address[1]} · {source.transport}"
+def _title(source: Looked) -> Text:
+    # Not markup: another program may say what it likes.
+    return Text(f"{source.address[0]}:{source.address[1]} · {source.transport}")
 
 
 def _head(now: _Moment, before: _Moment, seconds: float) -> Group:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from zcrx_arrow import _events
 from zcrx_arrow.errors import ZcrxError
 from zcrx_arrow.nic.device import denied
 from zcrx_arrow.nic.planning import table_of
@@ -17,8 +17,6 @@ from zcrx_arrow.nic.state import Match, Rule
 if TYPE_CHECKING:
     from zcrx_arrow.nic.device import Device
     from zcrx_arrow.nic.planning import Step
-
-log = logging.getLogger("zcrx_arrow.nic")
 
 __all__ = ["carry_out", "is_done", "undo", "wait_until_unbound"]
 
@@ -187,7 +185,12 @@ def _still_needed(device: Device, before: dict[str, Any]) -> bool:
     """Whether others have added rules meanwhile, which many drivers forget with the feature."""
     if before.get("rx-ntuple-filter", True) or not device.rules():
         return False
-    log.warning("%s: rx-ntuple-filter stays on, since there are other rules", device.name)
+    _events.warning(
+        "nic_feature_kept",
+        device.name,
+        "rx-ntuple-filter stays on, since there are other rules",
+        feature="rx-ntuple-filter",
+    )
     return True
 
 

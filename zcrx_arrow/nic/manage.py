@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from zcrx_arrow import _events
 from zcrx_arrow.config import NicQueue
 from zcrx_arrow.errors import ConfigError, ZcrxError
 from zcrx_arrow.nic.change import carry_out, is_done, undo, wait_until_unbound
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["apply", "plan", "queue", "queues", "restore"]
-
-log = logging.getLogger("zcrx_arrow.nic")
 
 
 def plan(
@@ -249,7 +247,14 @@ def prepare(
             return before
         left = journal.read()
         if left is not None:
-            log.warning("%s: set back after %s, which is gone", device.name, left.who)
+            _events.warning(
+                "nic_left_behind",
+                device.name,
+                "set back after %s, which is gone",
+                left.who,
+                owner=left.who,
+                queues=list(left.queues),
+            )
             _take_back(device, journal, left)
         is_now = device.inspect()
         record = Record.of(make_plan(is_now, request), is_now.index, owned=owned, token=token)
@@ -265,7 +270,15 @@ def prepare(
                 error.add_note(f"And not all could be set back: {again}")
             raise
         listed = ", ".join(map(str, record.queues))
-        log.info("%s: queue %s ready for %s", device.name, listed, _words(request))
+        _events.info(
+            "nic_ready",
+            device.name,
+            "queue %s ready for %s",
+            listed,
+            _words(request),
+            queues=list(record.queues),
+            request=_words(request),
+        )
         return record
 
 
@@ -361,4 +374,4 @@ def _take_back(device: Device, journal: Journal, record: Record) -> None:
         first.remedy = f"{first.remedy}\nWhat it was like is in {journal.path}.".strip()
         raise first
     journal.remove()
-    log.info("%s: set back", device.name)
+    _events.info("nic_set_back", device.name, "set back", queues=list(record.queues))
