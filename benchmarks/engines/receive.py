@@ -24,7 +24,7 @@ SQL = "select symbol, sum(size)::bigint, avg(price), count(*) from {} group by s
 Answer = list[list[Any]]
 
 
-def _decoder(kind: str) -> Any:
+def _decoder(kind: str, *, numbers: bool = False) -> Any:
     import pyarrow as pa  # noqa: PLC0415 (the peers do without)
 
     import zcrx_arrow as zc  # noqa: PLC0415 (as above)
@@ -35,7 +35,15 @@ def _decoder(kind: str) -> Any:
         return zc.decoders.Csv(schema, header=False)
     if kind == "ndjson":
         return zc.decoders.Ndjson(schema, extra="ignore")
-    return zc.decoders.Records(data.record("<"), types={"symbol": pa.string_view()})
+    layout = data.record("<")
+    if numbers:
+        return zc.decoders.Records(_with_numbers(layout))
+    return zc.decoders.Records(layout, types={"symbol": pa.string_view()})
+
+
+def _with_numbers(layout: Any) -> list[tuple[str, Any]]:
+    """Take the symbol for a number of 8 bytes."""
+    return [(name, "<u8" if name == "symbol" else layout[name]) for name in layout.names]
 
 
 def _a_little(kind: str) -> Any:
@@ -45,10 +53,10 @@ def _a_little(kind: str) -> Any:
     return zc.decode(body, _decoder(kind))
 
 
-def _from_source(kind: str, work: Callable[[Any], Answer]) -> None:
+def _from_source(kind: str, work: Callable[[Any], Answer], decoder: Any = None) -> None:
     import zcrx_arrow as zc  # noqa: PLC0415 (as above)
 
-    with zc.listen("127.0.0.1:0", decode=_decoder(kind), accept=1) as source:
+    with zc.listen("127.0.0.1:0", decode=decoder or _decoder(kind), accept=1) as source:
         probe = Probe.ready(source.address[1])
         answer = work(source)
         say(**probe.end(source.metrics().bytes), answer=answer)
@@ -63,6 +71,15 @@ def _rounded(frame: Any) -> Answer:
 
 def polars_ours(kind: str) -> None:
     """Aggregate a scan of the source."""
+    _polars_ours(kind, numbers=False)
+
+
+def polars_numbers(kind: str) -> None:
+    """Do so by symbols that are numbers."""
+    _polars_ours(kind, numbers=True)
+
+
+def _polars_ours(kind: str, *, numbers: bool) -> None:
     import polars as pl  # noqa: PLC0415 (of this engine only)
 
     from zcrx_arrow.connectors import polars_source  # noqa: PLC0415 (as above)
@@ -70,10 +87,21 @@ def polars_ours(kind: str) -> None:
     def work(source: Any) -> Answer:
         size, price = pl.col("size").cast(pl.Int64).sum(), pl.col("price").mean()
         grouped = polars_source.scan(source).group_by("symbol").agg(size, price, rows=pl.len())
-        return _rounded(grouped.sort("symbol").collect(engine="streaming"))
+        found = grouped.collect(engine="streaming")
+        if numbers and found.schema["symbol"] == pl.UInt64:
+            found = found.with_columns(_symbol_text())
+        return _rounded(found.sort("symbol"))
 
     work(_a_little(kind))  # starts the engine's threads
-    _from_source(kind, work)
+    _from_source(kind, work, _decoder(kind, numbers=numbers))
+
+
+def _symbol_text() -> Any:
+    import polars as pl  # noqa: PLC0415 (of this engine only)
+
+    return pl.col("symbol").map_elements(
+        lambda n: n.to_bytes(8, "little").rstrip(b"\0").decode(), pl.String
+    )
 
 
 def _texts(stream: Any) -> Iterator[bytes]:
@@ -173,10 +201,7 @@ def _polars_peer(kind: str, *, told: bool) -> None:
         whole = pl.concat(parts).group_by("symbol").sum()
         whole = whole.with_columns(pl.col("price") / pl.col("rows"))
         if kind == "records":
-            text = pl.col("symbol").map_elements(
-                lambda n: n.to_bytes(8, "little").rstrip(b"\0").decode(), pl.String
-            )
-            whole = whole.with_columns(text)
+            whole = whole.with_columns(_symbol_text())
         answer = _rounded(whole.sort("symbol"))
         say(**probe.end(total), answer=answer)
 
