@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from zcrx_arrow.errors import ConfigError, ZcrxError
+from zcrx_arrow.connectors.reading import Reading
+from zcrx_arrow.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +22,6 @@ _STEP: Final = 0.1
 _JOIN_S: Final = 5.0
 
 Item = tuple[pa.RecordBatch, int]
-
-_served: weakref.WeakSet[Any] = weakref.WeakSet()
-_served_lock = threading.Lock()
 
 
 def schema_of(source: Any) -> pa.Schema:
@@ -54,7 +50,7 @@ class Pump:
     Parameters
     ----------
     source : Source, or anything that gives an Arrow C stream
-        Stays open. Of a `Source` no other pump may be reading.
+        Stays open. Of a `Source` no other connector may be reading.
     prepare : callable
         Called with each batch; the batches that it gives, with their sizes, are published.
     publish : callable
@@ -67,7 +63,7 @@ class Pump:
     Raises
     ------
     ZcrxError
-        EBUSY, if the source is being served already.
+        EBUSY, if another connector reads the source.
     """
 
     def __init__(
@@ -81,31 +77,19 @@ class Pump:
         self._source, self._prepare, self._publish = source, prepare, publish
         self._ended, self._begin = ended, begin
         self._stopping = threading.Event()
-        self._claim()
+        self._reading = Reading(source, step="serve", what="a Flight server", again=True)
+        self._query = self._reading.begin() if hasattr(source, "next_batch") else None
         self._thread = threading.Thread(target=self._run, name="zcrx-flight-pump", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def _claim(self) -> None:
-        if not hasattr(self._source, "next_batch"):
-            return
-        with _served_lock:
-            if self._source in _served:
-                raise ZcrxError(
-                    errno.EBUSY,
-                    f"{self._source!r} is being served already; its rows come once",
-                    step="serve",
-                    remedy="Have the clients of both ask one server, or open a source for each.",
-                )
-            _served.add(self._source)
-
     def release(self) -> None:
-        """Let others serve the source."""
-        with _served_lock:
-            if hasattr(self._source, "next_batch"):
-                _served.discard(self._source)
+        """Let others read the source. Idempotent."""
+        query, self._query = self._query, None
+        if query is not None:
+            self._reading.end(query)
 
     def stop(self) -> None:
         """Stop pulling, and wait for the thread."""

@@ -249,7 +249,7 @@ def serve(
     UnsupportedError
         If a column cannot be sent; before anything is pulled.
     ZcrxError
-        If the address cannot be bound, or the source is being served already.
+        If the address cannot be bound, or another connector reads the source.
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"name={name!r} must be text")

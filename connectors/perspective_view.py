@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from zcrx_arrow.config import Duration, nanoseconds
 from zcrx_arrow.connectors.plain_types import plain_table
-from zcrx_arrow.connectors.reading import Selected
+from zcrx_arrow.connectors.reading import Reading, Selected
 from zcrx_arrow.errors import ConfigError, UnsupportedError
 
 try:
@@ -164,6 +164,8 @@ def live(source: Any, table: Any, *, every: Duration = "100 ms") -> Live:
     ------
     ConfigError
         If the table was made elsewhere, or has columns that are not the feed's.
+    ZcrxError
+        EBUSY, if another connector reads the source.
     """
     schema = _made.get(table.get_name())
     if schema is None:
@@ -214,6 +216,8 @@ class Live:
         """What ended it, if not the stream or `stop`."""
         self._source, self._columns, self._every_s = source, columns, every_s
         self._limit: int | None = table.get_limit()
+        self._reading = Reading(source, step="live", what="a live table", again=True)
+        self._query = self._reading.begin()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="zcrx-live", daemon=True)
         _running.add(self)
@@ -289,6 +293,8 @@ class Live:
         except BaseException as error:  # noqa: BLE001 - told to whoever stops or waits
             self.error = error
             _LOG.error("the live table ends: %s: %s", type(error).__name__, error)
+        finally:
+            self._reading.end(self._query)
 
     def _gather(self, pieces: list[pa.Table]) -> bool:
         """Pull for a while after the first batch; True if the stream has ended."""

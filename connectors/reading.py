@@ -7,7 +7,7 @@ import errno
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from zcrx_arrow.errors import ZcrxError
@@ -28,8 +28,18 @@ class _State:
     """Who reads a source, and who did last."""
 
     def __init__(self) -> None:
-        self.reader: Reading | None = None
+        # Weakly, since it has the source: one that is forgotten shall not keep that for ever.
+        self._reader: weakref.ref[Reading] | None = None
         self.last = ""
+
+    @property
+    def reader(self) -> Reading | None:
+        """Who reads."""
+        return None if self._reader is None else self._reader()
+
+    @reader.setter
+    def reader(self, reader: Reading | None) -> None:
+        self._reader = None if reader is None else weakref.ref(reader)
 
     def forget(self) -> None:
         """Be what is kept for as long as the source is there; there is nothing else to do."""
@@ -167,6 +177,15 @@ class Reading:
         with _lock:
             if self.is_latest(query):
                 self._state.reader = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Read in a ``with`` block; raises what `begin` raises."""
+        query = self.begin()
+        try:
+            yield
+        finally:
+            self.end(query)
 
     def _refusal(self, why: str, remedy: str) -> ZcrxError:
         return ZcrxError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from zcrx_arrow.connectors.reading import Reading
 from zcrx_arrow.connectors.rolling_options import Format, Roll, RollBy
 from zcrx_arrow.connectors.rolling_positions import Position
 from zcrx_arrow.connectors.rolling_reading import positions, resume
@@ -106,14 +107,15 @@ def write(
     """
     options = Roll.of(roll, rows, format, prefix)
     _check_source(source)
-    sink = RollingSink(directory, _schema_of(source), options, source, start, on_file)
-    try:
-        _Pull(source, sink, on_rejected).run()
-        sink.close()
-    except BaseException as error:
-        sink.abort()
-        error.add_note(f"{sink.report} in {sink.folder}")
-        raise
+    with Reading(source, step="write", what="rolling.write()", again=True).held():
+        sink = RollingSink(directory, _schema_of(source), options, source, start, on_file)
+        try:
+            _Pull(source, sink, on_rejected).run()
+            sink.close()
+        except BaseException as error:
+            sink.abort()
+            error.add_note(f"{sink.report} in {sink.folder}")
+            raise
     return sink.report
 
 

@@ -559,7 +559,7 @@ def test_a_consumer_that_raises_leaves_the_others_alone():
 
 def test_a_source_is_served_once():
     feed = Feed()
-    with serve(feed), pytest.raises(ZcrxError, match="is being served already"):
+    with serve(feed), pytest.raises(ZcrxError, match="is being read by a Flight server"):
         serve(feed)
     with serve(feed):
         pass

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import threading
+from contextlib import contextmanager
 
 import duckdb
 import polars as pl
@@ -13,7 +15,13 @@ import pytest
 import zcrx_arrow as zc
 from tests.conftest import eventually
 from zcrx_arrow import framing
-from zcrx_arrow.connectors import duckdb_source, polars_source
+from zcrx_arrow.connectors import (
+    duckdb_source,
+    flight_server,
+    perspective_view,
+    polars_source,
+    rolling,
+)
 from zcrx_arrow.connectors.reading import Reading, _states
 from zcrx_arrow.errors import ZcrxError
 
@@ -261,3 +269,40 @@ def test_a_query_that_was_left_does_not_outlast_the_one_behind_it():
     other = reading(source, again=True)
     other.end(other.begin())
     one.end(left)
+
+
+@contextmanager
+def served(source, _folder):
+    with flight_server.serve(source, "127.0.0.1:0"):
+        yield "a Flight server"
+
+
+@contextmanager
+def written(source, folder):
+    thread = threading.Thread(target=rolling.write, args=(source, folder), kwargs={"roll": 3600})
+    thread.start()
+    eventually(lambda: (folder / ".zcrx-rolling.lock").exists() or any(folder.iterdir()))
+    yield r"rolling\.write\(\)"
+    source.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def shown(source, _folder):
+    with perspective_view.live(source, perspective_view.table(source, limit=10)):
+        yield "a live table"
+
+
+@pytest.mark.parametrize("reads", [served, written, shown])
+def test_others_that_read_keep_everybody_out(reads, tmp_path):
+    with zc.listen("127.0.0.1:0", framing=LINES, area="4 MiB") as source:
+        with reads(source, tmp_path) as who:
+            with pytest.raises(ZcrxError, match=rf"is being read by {who}") as error:
+                polars_source.scan(source, again=True).head(1).collect()
+            assert error.value.errno == errno.EBUSY
+            with pytest.raises(ZcrxError, match=rf"is being read by {who}"):
+                rolling.write(source, tmp_path / "other", roll=3600)
+        # And let go of it at their end.
+        query = reading(source, again=True).begin()
+        assert query
