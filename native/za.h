@@ -541,11 +541,9 @@ bool za_csv_plain(const struct za_csv *csv, const uint8_t *data, size_t len,
 /* One JSON object a line, of which no columns are objects or arrays. */
 struct za_ndjson {
 	const struct za_text_column *columns;
-	uint32_t n_columns; /* at most 64 */
-	uint32_t n_names;
-	const struct za_text_word *names; /* of members */
-	const uint32_t *places;           /* for each, its column, or ZA_NOWHERE */
-	bool ignore_others;               /* members that have none of these names are left out */
+	const struct za_text_word *names; /* of the members that are columns, in their order */
+	uint32_t n_columns;               /* at most 64 */
+	bool ignore_others; /* other members are left out; else text with them is not plain */
 };
 /* True: `out` is the batch, a row for each line that is not blank. */
 bool za_ndjson_plain(const struct za_ndjson *ndjson, const uint8_t *data, size_t len,

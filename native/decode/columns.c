@@ -107,6 +107,27 @@ int za_column_reserve_bytes(struct za_grown *column, size_t more)
 	return 0;
 }
 
+bool za_put_nulls(struct za_grown *column, size_t row, size_t n)
+{
+	size_t end = row + n, bytes = column->is->bytes;
+
+	if (!column->validity)
+		return false;
+	while (row < end && row % 8)
+		(void)za_put_null(column, row++);
+	if (column->is->kind == ZA_VALUE_TEXT || column->is->kind == ZA_VALUE_BOOL) {
+		while (row < end)
+			(void)za_put_null(column, row++);
+		return true;
+	}
+	memset(column->validity + row / 8, 0, (end - row) / 8);
+	memset(column->values + row * bytes, 0, (end - row) / 8 * 8 * bytes);
+	column->nulls += (int64_t)((end - row) / 8 * 8);
+	for (row += (end - row) / 8 * 8; row < end; row++)
+		(void)za_put_null(column, row);
+	return true;
+}
+
 void za_columns_fini(struct za_columns *columns)
 {
 	for (uint32_t i = 0; columns->column && i < columns->n; i++) {

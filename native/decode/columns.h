@@ -40,6 +40,8 @@ int za_column_reserve_bytes(struct za_grown *column, size_t more);
 /* Rows [0, rows), in order, become `out`, which then owns them; each must have been put. 0 or -ENOMEM.
  * Nothing but za_columns_fini() may follow. */
 int za_columns_export(struct za_columns *columns, size_t rows, struct ArrowArray *out);
+/* Nulls at rows [row, row + n); false if there may be none. */
+bool za_put_nulls(struct za_grown *column, size_t row, size_t n);
 /* Frees what was not exported. */
 void za_columns_fini(struct za_columns *columns);
 

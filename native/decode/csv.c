@@ -316,12 +316,8 @@ fill_kind(struct csv_work *work, struct za_grown *column, uint32_t rows, uint8_t
 
 static bool fill(struct csv_work *work, struct za_grown *column, uint32_t rows)
 {
-	if (column->is->place == ZA_NOWHERE) {
-		for (uint32_t i = 0; i < rows; i++)
-			if (!za_put_null(column, work->rows + i))
-				return false;
-		return true;
-	}
+	if (column->is->place == ZA_NOWHERE)
+		return za_put_nulls(column, work->rows, rows);
 	switch (column->is->kind) {
 	case ZA_VALUE_INT:
 		return fill_kind(work, column, rows, ZA_VALUE_INT);

@@ -148,7 +148,7 @@ static const uint8_t *read_name(struct ndjson_work *work, uint32_t i, const uint
 	struct expected *expected = &work->members[i < MEMBERS ? i : MEMBERS - 1];
 	const uint8_t *begin = at;
 	struct za_json_string name;
-	uint32_t place;
+	uint32_t column;
 
 	at = za_json_spaces(at);
 	if (*at != (i ? ',' : '{'))
@@ -160,13 +160,13 @@ static const uint8_t *read_name(struct ndjson_work *work, uint32_t i, const uint
 	if (*at != ':')
 		return NULL;
 	at = za_json_spaces(at + 1);
-	for (place = 0; place < ndjson->n_names; place++)
-		if (ndjson->names[place].bytes == name.bytes &&
-		    !memcmp(ndjson->names[place].text, name.text, name.bytes))
+	for (column = 0; column < ndjson->n_columns; column++)
+		if (ndjson->names[column].bytes == name.bytes &&
+		    !memcmp(ndjson->names[column].text, name.text, name.bytes))
 			break;
-	if (place == ndjson->n_names && !ndjson->ignore_others)
+	if (column == ndjson->n_columns && !ndjson->ignore_others)
 		return NULL;
-	expected->column = place < ndjson->n_names ? ndjson->places[place] : ZA_NOWHERE;
+	expected->column = column < ndjson->n_columns ? column : ZA_NOWHERE;
 	expected->bytes = 0;
 	if (at - begin <= EXPECTED && i < MEMBERS) {
 		expected->bytes = (uint32_t)(at - begin);

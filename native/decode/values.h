@@ -56,12 +56,13 @@ static inline bool za_digits8(const uint8_t *at, uint32_t n, uint64_t *out)
 /* 1 to 20 digits whose number fits. */
 static inline bool za_digits(const uint8_t *at, uint32_t n, uint64_t *out)
 {
-	const uint8_t *last = at + n - 8;
+	const uint8_t *last;
 	uint64_t high, low;
 	bool good;
 
 	if (n <= 8)
 		return za_digits8(at, n, out);
+	last = at + n - 8;
 	if (n <= 16) {
 		good = za_digits8(at, n - 8, &high);
 	} else if (n <= 19) {

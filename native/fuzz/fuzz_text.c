@@ -13,23 +13,20 @@
 
 #define COLUMNS 6
 #define KINDS 8
-#define NAMES 4
 
 struct plan {
 	struct za_text_column columns[COLUMNS];
 	struct za_csv csv;
 	struct za_ndjson ndjson;
-	uint32_t places[NAMES];
 	uint32_t repeat;
 	uint16_t half;
 };
 
 static const struct za_text_word nulls[] = {
 	{(const uint8_t *)"NA", 2}, {(const uint8_t *)"null", 4}, {(const uint8_t *)"-", 1}};
-static const struct za_text_word names[NAMES] = {{(const uint8_t *)"a", 1},
-						 {(const uint8_t *)"b", 1},
-						 {(const uint8_t *)"name", 4},
-						 {(const uint8_t *)"", 0}};
+static const struct za_text_word names[COLUMNS] = {
+	{(const uint8_t *)"a", 1}, {(const uint8_t *)"b", 1}, {(const uint8_t *)"name", 4},
+	{(const uint8_t *)"", 0},  {(const uint8_t *)"c", 1}, {(const uint8_t *)"\xC3\xA9", 2}};
 
 static void choose_column(struct input *input, struct za_text_column *column, uint32_t n_values)
 {
@@ -80,14 +77,10 @@ static void choose(struct input *input, struct plan *plan)
 		plan->csv.begins_null[nulls[i].text[0]] = 1;
 	for (uint32_t i = 0; i < plan->csv.n_columns; i++)
 		choose_column(input, &plan->columns[i], plan->csv.n_values);
-	for (uint32_t i = 0; i < NAMES; i++)
-		plan->places[i] = i < plan->csv.n_columns ? i : ZA_NOWHERE;
 	plan->ndjson = (struct za_ndjson){
 		.columns = plan->columns,
 		.n_columns = plan->csv.n_columns,
-		.n_names = NAMES,
 		.names = names,
-		.places = plan->places,
 		.ignore_others = options & 32,
 	};
 }

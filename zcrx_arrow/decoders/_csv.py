@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -96,7 +97,7 @@ class Csv(Text):
                 "Csv: without a header a schema is needed, since nothing names columns"
             )
         for name, value in (("delimiter", delimiter), ("quote", quote)):
-            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
+            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
                 raise ConfigError(f"Csv: {name}={value!r} must be one ASCII character")
         if delimiter == quote:
             raise ConfigError(f"Csv: delimiter and quote are both {delimiter!r}")
@@ -143,14 +144,8 @@ class Csv(Text):
         end = text.find(b"\n")
         end = len(text) if end < 0 else end
         try:
-            row = pacsv.read_csv(
-                pa.BufferReader(text[:end] + b"\n"),
-                pacsv.ReadOptions(autogenerate_column_names=True, use_threads=False),
-                self._parse_options,
-                pacsv.ConvertOptions(strings_can_be_null=False, null_values=[]),
-            )
-            names = tuple(str(column[0].as_py()) for column in row.columns)
-        except UNREADABLE as error:
+            names = self._names(text[:end])
+        except (UnicodeError, csv.Error, StopIteration) as error:
             work.context.fail(piece.connection, piece.position, f"no header: {tidy(error)}")
             return None
         work.states[piece.connection] = names
@@ -161,6 +156,17 @@ class Csv(Text):
         piece.address += used
         piece.length -= used
         return piece
+
+    def _names(self, line: bytes) -> tuple[str, ...]:
+        options = self._parse_options
+        reader = csv.reader(
+            [line.removesuffix(b"\r").decode("utf-8-sig")],
+            delimiter=options.delimiter,
+            quotechar=options.quote_char or None,
+            quoting=csv.QUOTE_MINIMAL if options.quote_char else csv.QUOTE_NONE,
+            strict=True,
+        )
+        return tuple(next(reader))
 
     def _fits(self, work: TextAtWork, piece: Piece, names: tuple[str, ...]) -> bool:
         if len(set(names)) != len(names):

@@ -142,8 +142,9 @@ class Ndjson(Text):
 
     def plain(self, schema: pa.Schema, state: Any, wanted: pa.Schema) -> _plain.Plain | None:
         """See `Text`."""
-        del state
-        return _plain.ndjson(wanted, schema.names, self.extra == "ignore")
+        # Columns are left out only where fields that nobody knows are.
+        del schema, state
+        return _plain.ndjson(wanted, ignore_others=self.extra == "ignore")
 
     def parse(
         self, text: Any, schema: pa.Schema, state: Any, wanted: pa.Schema | None = None

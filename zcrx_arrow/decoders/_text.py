@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,7 +61,6 @@ UNREADABLE: Final = (pa.ArrowException, UnicodeError)
 _NO_SCHEMA: Final = "nothing here tells a schema"
 _LF: Final = ord("\n")
 _MOST_EARLY: Final = 10_000
-_MOST_STATES: Final = 256
 DRIFT: Final = "drift: "
 
 
@@ -187,7 +185,8 @@ class TextAtWork:
         self._columns: list[str] | None = None
         self.fields: pa.Schema | None = decoder.schema
         self.states: dict[int, Any] = {}
-        self._plain: OrderedDict[Any, Plain | None] = OrderedDict()  # by state
+        # By connection where what its text is like depends on how it began; else for all.
+        self._plain: dict[int | None, Plain | None] = {}
         self._early: list[
             tuple[int, int, int, bytes]
         ] = []  # rows of nulls that came before the schema
@@ -215,6 +214,7 @@ class TextAtWork:
     def forget(self, connection: int) -> None:
         """See `Decoding`."""
         self.states.pop(connection, None)
+        self._plain.pop(connection, None)
         mine = [row for row in self._early if row[0] == connection]
         if not mine:
             return
@@ -301,7 +301,7 @@ class TextAtWork:
         if self.fields is None and not self._learn(group, text, state):
             return self._line_by_line(group)
         assert self.fields is not None  # noqa: S101 - _learn() has set it
-        table = self._read_plain(text, state)
+        table = self._read_plain(group[0], text)
         rows = -1 if table is None else table.num_rows
         if table is None:
             try:
@@ -318,13 +318,12 @@ class TextAtWork:
                 return self._line_by_line(group)
         return self._emit(table, lines)
 
-    def _read_plain(self, text: Any, state: Any) -> pa.Table | None:
+    def _read_plain(self, piece: Piece, text: Any) -> pa.Table | None:
         assert self.fields is not None  # noqa: S101 - see callers
-        if state not in self._plain:
-            self._plain[state] = self._decoder.plain(self.fields, state, self._wanted)
-            while len(self._plain) > _MOST_STATES:
-                self._plain.popitem(last=False)
-        plain = self._plain[state]
+        key = None if piece.state is None else piece.connection
+        if key not in self._plain:
+            self._plain[key] = self._decoder.plain(self.fields, piece.state, self._wanted)
+        plain = self._plain[key]
         batch = None if plain is None else plain.read(text)
         return None if batch is None else pa.Table.from_batches([batch])
 
