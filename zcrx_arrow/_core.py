@@ -42,6 +42,7 @@ _KINDS: Final = {
     "nodev": lib.ZA_TRANSPORT_NODEV,
 }
 _BIND_STEP: Final = 0.05
+_QUEUE_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ class Options:
         config.max_batch_rows = batching.max_rows
         config.max_delay_ns = nanoseconds(batching.max_delay, "batching.max_delay")
         config.coalesce_ns = nanoseconds(batching.coalesce, "batching.coalesce")
-        config.queue_batches = limits.queue_batches
+        config.queue_batches = limits.queue_batches or max(2, min(8, _QUEUE_BYTES // max_bytes))
         config.max_connections = limits.connections
         config.closed_history = limits.closed_history
         config.exhausted_ns = nanoseconds(limits.exhausted_after, "limits.exhausted_after")

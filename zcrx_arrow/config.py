@@ -391,9 +391,9 @@ class Limits:
     ----------
     connections : int
         Open at a time. One more is closed at once, counted and logged.
-    queue_batches : int
+    queue_batches : int, optional
         Batches that wait for a consumer. When the queue is full, receiving stops and the peers
-        wait.
+        wait. None: 2 to 8, as many as make 8 MiB, so that what waits is still in cache.
     closed_history : int
         Closed connections that ``connections()`` remembers.
     receive_buffer : int, str or None
@@ -406,7 +406,7 @@ class Limits:
     """
 
     connections: int = 1024
-    queue_batches: int = 8
+    queue_batches: int | None = None
     closed_history: int = 10_000
     receive_buffer: Size | None = None
     exhausted_after: Duration = "5 s"
@@ -414,7 +414,8 @@ class Limits:
     def __post_init__(self) -> None:
         """Check the values."""
         whole(self.connections, "limits.connections", 1, 2**20)
-        whole(self.queue_batches, "limits.queue_batches", 1, 65536)
+        if self.queue_batches is not None:
+            whole(self.queue_batches, "limits.queue_batches", 1, 65536)
         whole(self.closed_history, "limits.closed_history", 0, 2**24)
         if self.receive_buffer is not None:
             parse_size(self.receive_buffer, "limits.receive_buffer")
