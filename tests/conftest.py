@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from zcrx_arrow._native import lib
 from zcrx_arrow.errors import UnsupportedError
 
 ROOT = Path(__file__).parent.parent
+
+# What runs in the background of a shell without job control ignores it, and so would its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def unavailable(reason: str) -> None:
