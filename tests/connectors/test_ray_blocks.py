@@ -204,7 +204,13 @@ def test_a_callback_that_raises_does_not_have_a_dead_receiver_started_again():
         raise RuntimeError("of the callback")
 
     settings = Settings(
-        target=1 << 20, patience=0.1, backlog=1 << 25, restart=None, start_timeout=1, tell=tell
+        target=1 << 20,
+        patience=0.1,
+        backlog=1 << 25,
+        restart=None,
+        start_timeout=1,
+        answer_timeout=None,
+        tell=tell,
     )
     feed = Feed(Receiver(listen="127.0.0.1:0"), settings)
     with pytest.raises(FeedDiedError) as error:

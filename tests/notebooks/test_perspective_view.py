@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import decimal
+import errno
 import gc
 import json
 import logging
@@ -290,16 +291,29 @@ def test_a_schema_that_comes_with_the_rows(send):
         assert shown(table) == {"a": [1, 2], "b.c": [json.dumps([1, 2]), None]}
 
 
-def test_two_at_once_share_the_rows(send):
+def test_two_at_once_are_refused(send):
+    """Each row comes once: to whom, nobody could say."""
     with zc.listen("127.0.0.1:0", decode=LAYOUT, accept=1) as source:
         tables = [perspective_view.table(source, limit=100_000, columns=["size"]) for _ in range(2)]
-        feeds = [perspective_view.live(source, table, every=0.01) for table in tables]
+        feed = perspective_view.live(source, tables[0], every=0.01)
+        with pytest.raises(ZcrxError, match="is being read by a live table") as error:
+            perspective_view.live(source, tables[1], every=0.01)
+        assert error.value.errno == errno.EBUSY
         send(source.address, *(ticks(1000 * i, 1000).tobytes() for i in range(20)))
-        for feed in feeds:
+        feed.wait(30)
+        assert feed.rows == 20_000
+        assert sorted(shown(tables[0])["size"]) == list(range(20_000))
+
+
+def test_another_one_goes_on_where_one_was_stopped(send):
+    with zc.listen("127.0.0.1:0", decode=LAYOUT, accept=1) as source:
+        tables = [perspective_view.table(source, limit=100_000, columns=["size"]) for _ in range(2)]
+        with perspective_view.live(source, tables[0], every=0.01):
+            pass
+        with perspective_view.live(source, tables[1], every=0.01) as feed:
+            send(source.address, ticks(0, 1000).tobytes())
             feed.wait(30)
-        assert sum(feed.rows for feed in feeds) == 20_000
-        got = [size for table in tables for size in shown(table).get("size", [])]
-        assert sorted(got) == list(range(20_000))
+        assert feed.rows == 1000
 
 
 def test_mistakes():
