@@ -185,7 +185,7 @@ static inline const uint8_t *read_object(struct ndjson_work *work, const uint8_t
 		uint32_t column;
 
 		if (i < MEMBERS && is_expected(expected, at)) {
-			at += expected->bytes;
+			at = za_json_spaces(at + expected->bytes); /* there may be more of them */
 		} else {
 			const uint8_t *close = za_json_spaces(at);
 
