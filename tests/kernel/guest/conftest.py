@@ -16,20 +16,32 @@ if TYPE_CHECKING:
     import subprocess
 
 
+def reserve_huge_pages(count: int) -> None:
+    """Have the kernel find memory that lies together, for which it may first have to make room."""
+    pages, vm = Path("/proc/sys/vm/nr_hugepages"), Path("/proc/sys/vm")
+    deadline = time.monotonic() + 60
+    while True:
+        pages.write_text(str(count))
+        if int(pages.read_text()) == count:
+            return
+        assert time.monotonic() < deadline, "no memory lies together"
+        (vm / "drop_caches").write_text("3")
+        (vm / "compact_memory").write_text("1")
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def reserved_huge_pages():
-    pages = Path("/proc/sys/vm/nr_hugepages")
-    pages.write_text("16")
-    assert int(pages.read_text()) == 16
+    reserve_huge_pages(16)
     yield
-    pages.write_text("0")
+    Path("/proc/sys/vm/nr_hugepages").write_text("0")
 
 
 @pytest.fixture
 def huge_pages(reserved_huge_pages):
     """Free ones: the kernel lets go of an area's a moment after its ring is closed."""
     yield
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "HugePages_Free:       16\n" not in Path("/proc/meminfo").read_text():
         assert time.monotonic() < deadline, "an area's huge pages did not come back"
         time.sleep(0.02)

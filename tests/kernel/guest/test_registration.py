@@ -18,6 +18,7 @@ import pytest
 
 import zcrx_arrow as zc
 from tests.conftest import ROOT
+from tests.kernel.guest.conftest import reserve_huge_pages
 from zcrx_arrow import _core
 from zcrx_arrow.errors import ConfigError, UnsupportedError
 from zcrx_arrow.nic import netlink, preflight
@@ -180,9 +181,7 @@ def test_huge_pages_that_nobody_has_reserved():
 
 
 def test_huge_pages(send):
-    pages = Path("/proc/sys/vm/nr_hugepages")
-    pages.write_text("8")
-    assert int(pages.read_text()) >= 2
+    reserve_huge_pages(8)
     with zc.listen(
         "127.0.0.1:0",
         transport="nodev",
@@ -193,7 +192,7 @@ def test_huge_pages(send):
         assert sum(p.as_buffer().size for b in source for p in b["payload"]) == 3_000_000
         smaps = Path("/proc/self/smaps").read_text()
         assert re.search(r"^Private_Hugetlb:\s+4096 kB", smaps, re.MULTILINE)
-    pages.write_text("0")
+    Path("/proc/sys/vm/nr_hugepages").write_text("0")
 
 
 @pytest.mark.parametrize(
